@@ -1,0 +1,40 @@
+# Plain pip under constraints.txt: it is what resolves torch to a CPU wheel where one is offered.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN     = $(VENV)/bin
+STAMP   = $(VENV)/.installed
+
+.PHONY: help install test test-fast lint format quickstart clean
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+install: $(STAMP) ## create .venv with the package and the development tools, versions pinned
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dask]" --group dev
+	touch $@
+
+test: install    ## lint, types, then every test (fast and slow)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: install ## the fast tests only
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: install    ## ruff and mypy
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+format: install  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+quickstart: install ## phantoms, pre-training, evaluation and report in ./quickstart
+	$(BIN)/medprism quickstart --out quickstart --resume auto
+
+clean:           ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
