@@ -1,0 +1,151 @@
+"""The network that all methods share: shared encoder, prior, decoder, for any set of present scans.
+
+PUIR (Tan et al., ICCV 2025, https://arxiv.org/abs/2411.06106), section 3 and figure 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from medprism.errors import UserError
+from medprism.models.backbone import Backbone, divisor, pooled
+from medprism.models.prior import Prior
+from medprism.models.swinunetr import SwinUNETR
+from medprism.models.unet import UNet
+
+BACKBONES = {"unet": UNet, "swinunetr": SwinUNETR}
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network's shape.
+
+    Attributes:
+        backbone: `unet` trains on a CPU, `swinunetr` is the paper's.
+        width: channels at full resolution (unet) or the feature size (swinunetr, 48 in the paper).
+        levels: resolutions of the unet; its bottleneck has stride 2^(levels-1). swinunetr always has its five.
+        prior: how x_h is retrieved from 𝕆: `channel` as in the authors' release, `token` by place, `none` for no
+            prior (x_h is then z itself).
+        fusion: `paper` or `release`.
+    """
+
+    backbone: Literal["unet", "swinunetr"] = "unet"
+    width: int = 16
+    levels: int = 4
+    prior: Literal["channel", "token", "none"] = "channel"
+    fusion: Literal["paper", "release"] = "paper"
+
+
+class Prism(nn.Module):
+    """From whatever scans a subject has, through x_h, to all M modalities.
+
+    Args:
+        config: the shape.
+        modalities: M, both the channels of the stem and of the output.
+        patch_size: sides of the training patches in voxels; they fix the prior's size.
+
+    Raises:
+        UserError: a patch side is no multiple of the backbone's stride.
+    """
+
+    def __init__(self, config: NetworkConfig, modalities: int, patch_size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.config, self.modalities, self.patch_size = config, modalities, tuple(patch_size)
+        extra = {"levels": config.levels} if config.backbone == "unet" else {}
+        self.backbone: Backbone = BACKBONES[config.backbone](modalities, modalities, width=config.width, **extra)
+        self.divisor = divisor(self.backbone)
+        if any(side % self.divisor for side in patch_size):
+            raise UserError(
+                f"expected patch sides that are multiples of {self.divisor}, got {tuple(patch_size)}; "
+                "change patch_size or the number of levels"
+            )
+        size = tuple(side // self.divisor for side in patch_size)
+        self.prior = (
+            None
+            if config.prior == "none"
+            else Prior(self.backbone.channels[-1], size, config.prior, config.fusion)  # type: ignore[arg-type]
+        )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `build` needs to make this network again; plain JSON."""
+        return {"network": asdict(self.config), "modalities": self.modalities, "patch_size": list(self.patch_size)}
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Scans (N, 1, X, Y, Z) to features, fine to coarse, the last of which is z."""
+        return self.backbone.encode(x)
+
+    def personalise(self, z: Tensor) -> Tensor:
+        """Bottleneck z (N, C, x, y, z) to x_h, the same shape; without a prior x_h is z."""
+        return z if self.prior is None else self.prior(z)
+
+    def decode(self, skips: list[Tensor], x_h: Tensor) -> Tensor:
+        """x_h given the source's finer features to all modalities (N, M, X, Y, Z)."""
+        return self.backbone.decode([*skips, x_h])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One source a row: scans (N, 1, X, Y, Z) to z, x_h and images (N, M, X, Y, Z)."""
+        *skips, z = self.encode(x)
+        x_h = self.personalise(z)
+        return z, x_h, self.decode(skips, x_h)
+
+    def generate(self, images: Tensor, present: Tensor) -> Tensor:
+        """All modalities from the scans that are present, in one decode.
+
+        x_h and the skips are the means over the given sources (Algorithm 2 at inference).
+
+        Args:
+            images: (B, M, X, Y, Z) normalised; content where `present` is False is never read.
+            present: (B, M) bool, at least one True a row.
+
+        Returns:
+            (B, M, X, Y, Z).
+        """
+        owner = _owners(present)
+        *skips, z = self.encode(images[present][:, None])
+        means = [_mean_by_owner(f, owner, len(present)) for f in (*skips, self.personalise(z))]
+        return self.decode(means[:-1], means[-1])
+
+    def embed(self, images: Tensor, present: Tensor) -> Tensor:
+        """Pooled x_h of each present scan: (B, M, C), zero where absent."""
+        x_h = self.personalise(self.encode(images[present][:, None])[-1])
+        out = torch.zeros((*present.shape, x_h.shape[1]), device=x_h.device)
+        out[present] = pooled(x_h)
+        return out
+
+
+def _owners(present: Tensor) -> Tensor:
+    """Row of each present (subject, modality) pair, in the order of `images[present]`: (N,)."""
+    if not bool(present.any(dim=1).all()):
+        raise ValueError("expected at least one present scan for every subject")
+    return present.nonzero()[:, 0]
+
+
+def _mean_by_owner(feature: Tensor, owner: Tensor, subjects: int) -> Tensor:
+    """Mean of the rows (N, ...) that belong to each subject: (B, ...)."""
+    if len(owner) == subjects:  # one source each, in order
+        return feature
+    total = feature.new_zeros((subjects, *feature.shape[1:])).index_add(0, owner, feature)
+    count = torch.bincount(owner, minlength=subjects).to(feature.dtype)
+    return total / count.view(-1, *[1] * (feature.ndim - 1))
+
+
+def build(architecture: dict[str, Any]) -> Prism:
+    """The network that `Prism.architecture` describes, with fresh weights.
+
+    Raises:
+        UserError: the description is of another version or incomplete.
+    """
+    try:
+        config = NetworkConfig(**architecture["network"])
+        size = tuple(architecture["patch_size"])
+        return Prism(config, architecture["modalities"], size)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"expected an architecture written by this version of medprism, got {architecture} ({error}); "
+            "load it with the version named in its model.json"
+        ) from error

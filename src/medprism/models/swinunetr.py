@@ -1,0 +1,60 @@
+"""SwinUNETR, the paper's backbone, from MONAI's blocks (Hatamizadeh et al. 2022, https://arxiv.org/abs/2201.01266).
+
+MONAI runs encoder and decoder in one forward; here they are taken apart at the bottleneck so that a representation
+can be read, changed and decoded. The parameters keep MONAI's names, so weights go both ways.
+"""
+
+from __future__ import annotations
+
+from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
+from torch import Tensor, nn
+
+from medprism.models.backbone import StemConv3d
+
+
+class SwinUNETR(nn.Module):
+    """MONAI's SwinUNETR with its bottleneck open.
+
+    Args:
+        in_channels: M, the channels of the stem.
+        out_channels: channels of the output.
+        width: feature size, a multiple of 12; 48 in the paper.
+
+    Patches have sides that are multiples of 32, and 64 at least in training (InstanceNorm has nothing to normalise in
+    a bottleneck of one voxel).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int = 48) -> None:
+        super().__init__()
+        self.net = MonaiSwinUNETR(in_channels=in_channels, out_channels=out_channels, feature_size=width)
+        self.channels = (width, width, 2 * width, 4 * width, 8 * width, 16 * width)
+        self.strides = (1, 2, 4, 8, 16, 32)
+        embed, first = self.net.swinViT.patch_embed, self.net.encoder1.layer
+        embed.proj = StemConv3d.like(embed.proj)
+        first.conv1.conv = StemConv3d.like(first.conv1.conv)
+        if hasattr(first, "conv3"):  # the block's shortcut, there where the channels change
+            first.conv3.conv = StemConv3d.like(first.conv3.conv)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
+        net = self.net
+        hidden = net.swinViT(x, net.normalize)
+        return [
+            net.encoder1(x),
+            net.encoder2(hidden[0]),
+            net.encoder3(hidden[1]),
+            net.encoder4(hidden[2]),
+            hidden[3],
+            net.encoder10(hidden[4]),
+        ]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+        net = self.net
+        enc0, enc1, enc2, enc3, hidden3, bottleneck = features
+        x = net.decoder5(bottleneck, hidden3)
+        x = net.decoder4(x, enc3)
+        x = net.decoder3(x, enc2)
+        x = net.decoder2(x, enc1)
+        out: Tensor = net.out(net.decoder1(x, enc0))
+        return out

@@ -1,0 +1,90 @@
+"""A residual 3-D U-Net that trains in minutes on a CPU.
+
+Two choices differ from the usual (Çiçek et al. 2016, https://arxiv.org/abs/1606.06650):
+- layer normalisation over the channels of each voxel, as in ConvNeXt (Liu et al. 2022). Instance normalisation
+  subtracts a crop's own mean and so throws away the intensity that modality transfer has to write, and it makes a
+  voxel's value depend on the extent of the crop;
+- channels-last memory, in which 3-D convolutions on CPUs are two to three times faster.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medprism.models.backbone import StemConv3d
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each voxel, with a learnt scale and shift per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, X, Y, Z) to the same shape."""
+        last = x.permute(0, 2, 3, 4, 1)
+        return F.layer_norm(last, last.shape[-1:], self.weight, self.bias).permute(0, 4, 1, 2, 3)
+
+
+class ResidualBlock(nn.Module):
+    """Norm, activation, convolution, twice, added to the input (He et al. 2016, pre-activation)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
+        self.norm2 = ChannelNorm(channels)
+        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, X, Y, Z) to the same shape."""
+        y: Tensor = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv2(F.silu(self.norm2(y)))
+        return x + y
+
+
+class UNet(nn.Module):
+    """Residual U-Net with one block per level on the way down and one on the way up.
+
+    Args:
+        in_channels: M, the channels of the stem.
+        out_channels: channels of the output.
+        width: channels at full resolution; they double at each level.
+        levels: resolutions, the bottleneck included; the bottleneck's stride is 2^(levels-1).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, width: int = 16, levels: int = 4) -> None:
+        super().__init__()
+        self.channels = tuple(width * 2**level for level in range(levels))
+        self.strides = tuple(2**level for level in range(levels))
+        pairs = list(zip(self.channels[:-1], self.channels[1:], strict=True))
+        self.stem = StemConv3d(in_channels, width, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.blocks = nn.ModuleList(ResidualBlock(c) for c in self.channels)
+        self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.merge = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
+        self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
+        self.head = nn.Sequential(ChannelNorm(width), nn.SiLU(), nn.Conv3d(width, out_channels, 1))
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
+        x = self.blocks[0](self.stem(x.contiguous(memory_format=torch.channels_last_3d)))
+        features = [x]
+        for down, block in zip(self.down, self.blocks[1:], strict=True):
+            x = block(down(x))
+            features.append(x)
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+        *skips, x = features
+        for level in reversed(range(len(skips))):
+            x = self.merge[level](torch.cat([self.up[level](x), skips[level]], dim=1))
+            x = self.refine[level](x)
+        out: Tensor = self.head(x)
+        return out
