@@ -1,0 +1,1 @@
+"""Using a trained model: windows, one subject, a whole cohort."""
