@@ -1,0 +1,127 @@
+"""Random crops of prepared subjects, as a map-style dataset of `Sample`.
+
+Where a crop lies and how it is turned is a function of (seed, epoch, index) alone, so any number of workers, ranks and
+resumed runs see the same stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from medprism.data.batch import Sample
+from medprism.data.randomness import rng
+from medprism.data.turns import Turn
+from medprism.errors import UserError
+
+if TYPE_CHECKING:
+    from medprism.data.cache import Entry
+
+TURN_PROBABILITY = 0.2  # of a flip along each axis and of a turn in the X-Y plane: the paper's recipe
+
+
+class PatchDataset(Dataset[Sample]):
+    """Crops of `patch_size` voxels around foreground voxels, `patches_per_subject` of each subject and epoch.
+
+    The crops that one subject gives in one epoch lie in different places (unless the volume has fewer places than
+    that), as a contrastive loss between sub-volumes needs.
+
+    Args:
+        entries: Prepared subjects, e.g. `cache.subjects("training")`.
+        patch_size: (X, Y, Z) voxels.
+        patches_per_subject: Crops of each subject in one epoch.
+        seed: The seed of the run.
+        augment: Flip along each axis and turn by 90, 180 or 270 degrees in the X-Y plane, with probability 0.2 each;
+            images, foreground, label and affine alike. Only patches with X = Y can be turned.
+
+    Raises:
+        UserError: There is no subject, or a volume is smaller than the patch.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        patch_size: tuple[int, int, int],
+        *,
+        patches_per_subject: int = 2,
+        seed: int = 0,
+        augment: bool = True,
+    ) -> None:
+        if not entries:
+            raise UserError("expected at least one prepared subject, got none; check the splits of the cohort file")
+        for entry in entries:
+            if any(n < p for n, p in zip(entry.shape, patch_size, strict=True)):
+                raise UserError(
+                    f"expected at least {_size(patch_size)} voxels (the patch size), got {_size(entry.shape)} for "
+                    f"{entry.subject}; lower the patch size, or prepare with a finer spacing or a larger margin"
+                )
+        self.entries, self.patch_size = list(entries), patch_size
+        self.patches_per_subject, self.seed, self.augment = patches_per_subject, seed, augment
+
+    def __len__(self) -> int:
+        return len(self.entries) * self.patches_per_subject
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """One crop.
+
+        Args:
+            key: (epoch, index) as `EpochSampler` yields, or an index alone for epoch 0 (e.g. fixed validation crops).
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number, crop = divmod(index, self.patches_per_subject)
+        entry = self.entries[number]
+        start = self._start(entry, epoch, number, crop)
+        turn = self._turn(epoch, index)
+        label = entry.label(start, self.patch_size)
+        affine = entry.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ start
+        return Sample(
+            images=torch.from_numpy(turn(entry.images(start, self.patch_size))),
+            foreground=torch.from_numpy(turn(entry.foreground(start, self.patch_size))),
+            present=torch.tensor(entry.present),
+            affine=torch.from_numpy(turn.affine(affine, self.patch_size)),
+            label=None if label is None else torch.from_numpy(turn(label).astype(np.int64)),
+            class_label=entry.class_label,
+            person=entry.person,
+            subject=entry.subject,
+            index=index,
+        )
+
+    def _start(self, entry: Entry, epoch: int, number: int, crop: int) -> tuple[int, int, int]:
+        """First voxel of a crop: the crop-th of a random order of all distinct places around foreground voxels."""
+        centres = rng(self.seed, "crop", epoch, number).permutation(entry.centres)
+        starts = np.clip(centres - np.array(self.patch_size) // 2, 0, np.subtract(entry.shape, self.patch_size))
+        distinct = _distinct(starts, crop + 1)
+        x, y, z = distinct[crop % len(distinct)]
+        return int(x), int(y), int(z)
+
+    def _turn(self, epoch: int, index: int) -> Turn:
+        """How a crop is turned; all numbers are drawn, used or not, so that the patch's shape changes no other draw."""
+        if not self.augment:
+            return Turn()
+        draw = rng(self.seed, "turn", epoch, index)
+        flips = draw.random(3) < TURN_PROBABILITY
+        turned, quarters = draw.random() < TURN_PROBABILITY, int(draw.integers(1, 4))
+        square = self.patch_size[0] == self.patch_size[1]
+        return Turn(flips=tuple(map(bool, flips)), quarters=quarters if turned and square else 0)
+
+
+def _distinct(rows: NDArray[np.int64], count: int) -> list[tuple[int, ...]]:
+    """The first `count` different rows, fewer if there are fewer."""
+    found: dict[tuple[int, ...], None] = {}
+    for row in rows:
+        found[tuple(row.tolist())] = None
+        if len(found) == count:
+            break
+    return list(found)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
