@@ -1,0 +1,1 @@
+"""Lightning loops, run folders, checkpoints and resume."""

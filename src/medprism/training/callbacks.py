@@ -1,0 +1,143 @@
+"""What happens at the end of each epoch: a line in the table, a checkpoint, the best model; and the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medprism.io.atomic import whole_file
+from medprism.training.run import RunFolder
+
+
+class MetricsTable(L.Callback):
+    """`metrics.csv`: one row an epoch, rewritten whole, so that it is never cut short by a kill.
+
+    A resumed run goes on after the last epoch that its checkpoint holds; rows behind it are dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self._begun = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Read the rows of an earlier part of the run."""
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.rows = [row for row in self.rows if int(row["epoch"]) < trainer.current_epoch]
+        self._begun = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the epoch's row."""
+        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **values}
+        row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["seconds"] = round(time.perf_counter() - self._begun, 2)
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            text = io.StringIO()
+            table = csv.DictWriter(text, list({name: None for row in self.rows for name in row}), lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.rows)
+            with whole_file(self.path) as file:
+                file.write(text.getvalue().encode())
+
+
+class Checkpoints(L.Callback):
+    """`last.ckpt` after each epoch and `best.ckpt` by validation PSNR, each whole or not there.
+
+    Args:
+        run: where to.
+        save_model: writes the model folder from the module's weights and its validation PSNR.
+    """
+
+    def __init__(self, run: RunFolder, save_model: Callable[[float], None]) -> None:
+        self.run, self.save_model = run, save_model
+        self.best = -math.inf
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save what the epoch gave."""
+        score = float(trainer.callback_metrics.get("val/psnr", -math.inf))
+        better = score > self.best
+        if better:
+            self.best = score
+        self._save(trainer, self.run.last)
+        if better:
+            self._save(trainer, self.run.best)
+            if trainer.is_global_zero:
+                self.save_model(score)
+
+    def _save(self, trainer: L.Trainer, path: Path) -> None:
+        part = path.with_suffix(".part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best score so far."""
+        self.best = state_dict["best"]
+
+
+class ProgressBar(L.Callback):
+    """One bar for the whole training, with the loss, the validation PSNR and the time left."""
+
+    def __init__(self, steps: int, title: str) -> None:
+        self.steps, self.title = steps, title
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar at the step that the run has reached."""
+        if not trainer.is_global_zero:
+            return
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
+            refresh_per_second=2,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(self.title, total=self.steps, completed=trainer.global_step, told="")
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:  # noqa: ANN401 - Lightning's hook
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell the epoch's figures."""
+        if self._bar is not None:
+            metrics = trainer.callback_metrics
+            told = [f"loss {float(metrics['train/loss']):.3f}"] if "train/loss" in metrics else []
+            told += [f"val PSNR {float(metrics['val/psnr']):.2f} dB"] if "val/psnr" in metrics else []
+            self._bar.update(self._task, told="  ".join(told))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Close the bar, after an error too."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,86 @@
+"""The loaders of pre-training: random crops for training, fixed ones for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from medprism.data.batch import Sample, collate
+from medprism.data.cache import Cache
+from medprism.data.patches import PatchDataset
+from medprism.data.sampler import EpochSampler
+from medprism.errors import UserError
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """What an epoch is made of.
+
+    Attributes:
+        size: sides of a patch in voxels.
+        per_subject: patches of a subject in an epoch; at least 2 give the contrastive loss sub-volumes of one person.
+        batch: sub-volumes in a step of one process; an even number lets neighbours swap boxes.
+        validation: fixed patches of each validation subject.
+        workers: loader processes; 0 loads in the training process. The stream is the same.
+    """
+
+    size: tuple[int, int, int] = (96, 96, 96)
+    per_subject: int = 2
+    batch: int = 2
+    validation: int = 2
+    workers: int = 0
+
+
+class Patches(L.LightningDataModule):
+    """Patches of a prepared cohort.
+
+    Args:
+        cache: the prepared cohort.
+        config: what an epoch is made of.
+        seed: of the run.
+        world: number of training processes, for the number of steps.
+    """
+
+    def __init__(self, cache: Cache, config: PatchConfig, seed: int, world: int = 1) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        training, validation = cache.subjects("training"), cache.subjects("validation")
+        if not training:
+            raise UserError(f"expected training subjects in {cache.name}, got none; make splits with medprism inspect")
+        if not validation:
+            raise UserError(
+                f"expected validation subjects in {cache.name}, got none; the best checkpoint is chosen on them, "
+                "make splits with medprism inspect"
+            )
+        self.training = PatchDataset(training, config.size, patches_per_subject=config.per_subject, seed=seed)
+        self.validation = PatchDataset(
+            validation, config.size, patches_per_subject=config.validation, seed=seed, augment=False
+        )
+        self.steps = len(EpochSampler(len(self.training), config.batch, seed=seed, world=world)) // config.batch
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Random crops; which ones is a function of seed and epoch, not of the number of processes."""
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = EpochSampler(
+            len(self.training),
+            self.config.batch,
+            seed=self.seed,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        return DataLoader(
+            self.training,
+            batch_size=self.config.batch,
+            sampler=sampler,
+            num_workers=self.config.workers,
+            collate_fn=collate,
+            persistent_workers=self.config.workers > 0,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Fixed crops, one a batch; every process sees all of them."""
+        return DataLoader(self.validation, batch_size=1, collate_fn=collate)

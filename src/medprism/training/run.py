@@ -1,0 +1,91 @@
+"""The run folder: resolved configuration, logs, checkpoints, the model. What it was begun with, it goes on with."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from medprism.errors import UserError
+from medprism.io.atomic import whole_file
+
+logger = logging.getLogger(__name__)
+
+Resume = Literal["auto", "never"]
+
+
+class RunFolder:
+    """A folder that holds one training.
+
+    Files: `config.yaml`, `metrics.csv`, `tensorboard/`, `last.ckpt`, `best.ckpt`, `model/`, `done` at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.last = path / "last.ckpt"
+        self.best = path / "best.ckpt"
+        self.model = path / "model"
+        self.done = path / "done"
+
+    @classmethod
+    def open(cls, path: Path, config: dict[str, Any], *, resume: Resume, force: bool) -> RunFolder:
+        """A run folder to begin in or to go on with.
+
+        Args:
+            path: the folder.
+            config: the resolved configuration, plain JSON-like.
+            resume: `auto` goes on where a run with the same configuration stopped; `never` begins anew.
+            force: a run that is there may be deleted.
+
+        Raises:
+            UserError: a run is there and may be neither resumed nor deleted, or its configuration differs.
+        """
+        run = cls(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"expected a folder to run in, got the file {path}; choose another --out")
+        if run.config.exists() and resume == "auto":
+            run._same(config)
+        elif path.exists() and any(path.iterdir()):
+            if not force:
+                raise UserError(f"expected an empty folder, got {path}; give --resume auto, --force or another --out")
+            if not run.config.exists():
+                raise UserError(f"expected a run to replace, got {path} without config.yaml; choose another --out")
+            shutil.rmtree(path)
+        path.mkdir(parents=True, exist_ok=True)
+        if not run.config.exists():
+            with whole_file(run.config) as file:
+                file.write(yaml.safe_dump(config, sort_keys=False).encode())
+        return run
+
+    def _same(self, config: dict[str, Any]) -> None:
+        old = _flat(yaml.safe_load(self.config.read_text()))
+        new = _flat(yaml.safe_load(yaml.safe_dump(config)))
+        if changed := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
+            told = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in changed)
+            raise UserError(f"expected the configuration that {self.path} began with, got other values: {told}")
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
+    """A configuration value as YAML can write it: dataclasses to dicts, tuples to lists, paths to strings."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,134 @@
+"""The shared network: subsets, order, absent content, the single-channel stem, both retrievals and fusions."""
+
+import math
+
+import pytest
+import torch
+
+from medprism.errors import UserError
+from medprism.models import NetworkConfig, Prism, build
+
+SMALL = {"unet": NetworkConfig(width=4, levels=3), "swinunetr": NetworkConfig("swinunetr", width=12)}
+SIZE = {"unet": (16, 16, 16), "swinunetr": (64, 64, 64)}
+
+
+def network(backbone: str = "unet", modalities: int = 3, **changes) -> Prism:
+    torch.manual_seed(0)
+    config = NetworkConfig(**{**vars(SMALL[backbone]), **changes})
+    return Prism(config, modalities, SIZE[backbone]).eval()
+
+
+@pytest.mark.parametrize("backbone", ["unet", pytest.param("swinunetr", marks=pytest.mark.slow)])
+def test_one_channel_equals_the_modality_repeated(backbone):
+    """PUIR repeats a modality M times; the summed stem gives the same features."""
+    net = network(backbone)
+    x = torch.randn(1, 1, *SIZE[backbone])
+    with torch.no_grad():
+        single, repeated = net.encode(x), net.encode(x.expand(-1, 3, -1, -1, -1))
+    assert len(single) == len(net.backbone.channels)
+    for a, b, channels, stride in zip(single, repeated, net.backbone.channels, net.backbone.strides, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert a.shape == (1, channels, *(side // stride for side in SIZE[backbone]))
+
+
+@pytest.mark.slow
+def test_swinunetr_taken_apart_equals_monai():
+    net = network("swinunetr", prior="none")
+    x = torch.randn(1, 3, *SIZE["swinunetr"])
+    with torch.no_grad():
+        *skips, z = net.encode(x)
+        torch.testing.assert_close(net.decode(skips, z), net.backbone.net(x))
+
+
+@pytest.mark.parametrize("prior", ["channel", "token", "none"])
+@pytest.mark.parametrize("fusion", ["paper", "release"])
+def test_shapes_and_gradients_of_every_choice(prior, fusion):
+    net = network(prior=prior, fusion=fusion)
+    z, x_h, images = net(torch.randn(2, 1, 16, 16, 16))
+    assert z.shape == x_h.shape == (2, 16, 4, 4, 4)
+    assert images.shape == (2, 3, 16, 16, 16)
+    images.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert prior == "none" or not torch.equal(z, x_h)
+
+
+@pytest.mark.parametrize("prior", ["channel", "token"])
+def test_other_sizes_than_the_patch(prior):
+    net = network(prior=prior)
+    with torch.no_grad():
+        assert net(torch.randn(1, 1, 24, 16, 32))[2].shape == (1, 3, 24, 16, 32)
+
+
+def test_channel_retrieval_against_attention_written_out():
+    """C tokens of voxels, query from z, key and value from the prior."""
+    net = network(prior="channel")
+    retrieve = net.prior.retrieve
+    z = torch.randn(2, 16, 4, 4, 4)
+    q, k, v = (w.reshape(64, 64) for w in retrieve.attention.in_proj_weight.chunk(3))
+    bias = retrieve.attention.in_proj_bias.chunk(3)
+    heads = retrieve.attention.num_heads
+    memory = retrieve.prior.flatten(2)[0]
+    out = []
+    for tokens in z.flatten(2):
+        split = [
+            (t @ w.T + b).reshape(16, heads, -1)
+            for t, w, b in zip((tokens, memory, memory), (q, k, v), bias, strict=True)
+        ]
+        each = [
+            torch.softmax(split[0][:, h] @ split[1][:, h].T / math.sqrt(64 // heads), dim=-1) @ split[2][:, h]
+            for h in range(heads)
+        ]
+        out.append(retrieve.attention.out_proj(torch.cat(each, dim=-1)))
+    torch.testing.assert_close(retrieve(z), torch.stack(out).view_as(z), rtol=1e-4, atol=1e-5)
+
+
+def test_generate_from_one_source_equals_its_forward():
+    net, images = network(), torch.randn(2, 3, 16, 16, 16)
+    present = torch.tensor([[False, True, False], [True, False, False]])
+    with torch.no_grad():
+        expected = net(torch.stack([images[0, 1], images[1, 0]])[:, None])[2]
+        torch.testing.assert_close(net.generate(images, present), expected)
+
+
+def test_generate_averages_over_sources_and_ignores_absent_content_and_order():
+    net, images = network(), torch.randn(2, 3, 16, 16, 16)
+    present = torch.tensor([[True, True, False], [False, True, True]])
+    with torch.no_grad():
+        out = net.generate(images, present)
+        *skips, z = net.encode(images[0, :2, None])
+        means = [f.mean(dim=0, keepdim=True) for f in (*skips, net.personalise(z))]
+        torch.testing.assert_close(out[:1], net.decode(means[:-1], means[-1]), rtol=1e-4, atol=1e-5)
+        images[~present] = math.nan
+        assert torch.equal(net.generate(images, present), out)
+        swapped = net.generate(images[:, [1, 0, 2]], present[:, [1, 0, 2]])
+        torch.testing.assert_close(swapped, out, rtol=1e-4, atol=1e-5)
+
+
+def test_embed_is_zero_where_absent():
+    net, images = network(), torch.randn(1, 3, 16, 16, 16)
+    with torch.no_grad():
+        vectors = net.embed(images, torch.tensor([[True, False, True]]))
+    assert vectors.shape == (1, 3, 16)
+    assert not vectors[0, 1].any()
+    assert vectors[0, 0].any()
+
+
+def test_a_subject_without_scans_is_refused():
+    with pytest.raises(ValueError, match="at least one present"):
+        network().generate(torch.zeros(1, 3, 16, 16, 16), torch.zeros(1, 3, dtype=torch.bool))
+
+
+def test_patch_that_the_backbone_cannot_halve_is_refused():
+    with pytest.raises(UserError, match="multiples of 4"):
+        Prism(SMALL["unet"], 3, (16, 16, 18))
+
+
+def test_build_gives_the_same_network_back():
+    net = network(prior="token", fusion="release")
+    again = build(net.architecture)
+    again.load_state_dict(net.state_dict())
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x)[2], net(x)[2])
+    with pytest.raises(UserError, match="architecture"):
+        build({"network": {"backbone": "unet", "colour": 1}, "modalities": 3, "patch_size": [16, 16, 16]})
