@@ -1,0 +1,259 @@
+"""A cohort of phantom brains on disk."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medprism import __version__
+from medprism.errors import UserError
+from medprism.phantoms.brain import LABELS, REGIONS, brain_subject
+from medprism.phantoms.scanner import scanner_preset
+
+log = logging.getLogger(__name__)
+
+MODALITIES = ("t1n", "t1c", "t2w", "t2f")
+_SPLITS = ("training", "validation", "test")
+_MNI = 4  # NIfTI code of the space
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Everything that decides the bytes of a cohort."""
+
+    subjects: int
+    spacing: float
+    scanner: str
+    missing_rate: float
+    seed: int
+    fractions: tuple[float, float, float]
+    version: str = __version__
+
+    def check(self) -> None:
+        """Raise UserError on a value that makes no cohort."""
+        scanner_preset(self.scanner)
+        if self.subjects < 1:
+            raise UserError(f"expected at least 1 subject, got {self.subjects}; raise --subjects")
+        if not 0.5 <= self.spacing <= 10:
+            raise UserError(f"expected a spacing of 0.5 to 10 mm, got {self.spacing}; 1 to 3 is usual")
+        if not 0 <= self.missing_rate < 1:
+            raise UserError(f"expected a missing rate in [0, 1), got {self.missing_rate}; 0.3 drops 30 % of the scans")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of 0 or more, got {self.seed}; choose another")
+        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise UserError(
+                f"expected fractions for training, validation and test that add up to 1, got {self.fractions}; mend"
+            )
+
+    def names(self) -> list[str]:
+        return [f"sub-{index + 1:04d}" for index in range(self.subjects)]
+
+    def splits(self) -> dict[str, list[int]]:
+        """Sorted indices of the subjects of each split; no wanted split is empty if there are subjects enough."""
+        order = np.random.default_rng([self.seed, *b"split"]).permutation(self.subjects)
+        ends = np.rint(np.cumsum(self.fractions) * self.subjects).astype(int)
+        counts = np.diff(ends, prepend=0)
+        wanted = [i for i, fraction in enumerate(self.fractions) if fraction > 0]
+        if self.subjects >= len(wanted):
+            for i in wanted:
+                if counts[i] == 0:
+                    counts[int(counts.argmax())] -= 1
+                    counts[i] = 1
+        parts = np.split(order, np.cumsum(counts)[:-1])
+        return {name: sorted(int(i) for i in part) for name, part in zip(_SPLITS, parts, strict=True)}
+
+    def present(self, index: int) -> tuple[str, ...]:
+        """Modalities of a subject. Only training subjects lose scans: evaluation needs the truth."""
+        if index not in self.splits()["training"]:
+            return MODALITIES
+        rng = np.random.default_rng([self.seed, index, *b"missing"])
+        kept = rng.random(len(MODALITIES)) >= self.missing_rate
+        kept[rng.integers(len(MODALITIES))] |= not kept.any()
+        return tuple(name for name, keep in zip(MODALITIES, kept, strict=True) if keep)
+
+
+def write_brain_cohort(
+    out: str | os.PathLike[str],
+    *,
+    subjects: int,
+    spacing: float = 3.0,
+    scanner: str = "A",
+    missing_rate: float = 0.0,
+    seed: int = 0,
+    workers: int = 0,
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    force: bool = False,
+) -> Path:
+    """Write phantom brains with a tumour (T1, T1 with contrast agent, T2, FLAIR, label) and their cohort file.
+
+    An interrupted call goes on where it stopped when it is repeated with the same arguments. The bytes depend on
+    neither the number of workers nor on interruptions.
+
+    Args:
+        out: Folder to make.
+        subjects: Number of persons.
+        spacing: Voxel side, mm.
+        scanner: Preset "A" or "B".
+        missing_rate: Part of the training subjects' scans to leave out at random, never a person's last one;
+            validation and test subjects keep all of theirs.
+        seed: Persons of the same seed and number are the same with any spacing and scanner.
+        workers: Processes; 0 works in this one.
+        fractions: Parts of the persons for training, validation and test.
+        force: Replace a phantom cohort that is already there.
+
+    Returns:
+        Path of `cohort.json`.
+
+    Raises:
+        UserError: A value out of range, `out` already holds something, or the disk is full.
+    """
+    first, second, third = fractions
+    recipe = _Recipe(subjects, float(spacing), scanner, float(missing_rate), seed, (first, second, third))
+    recipe.check()
+    folder = Path(out)
+    try:
+        _open(folder, recipe, force)
+        _make_all(folder, recipe, workers)
+        return _write_cohort(folder, recipe)
+    except OSError as error:
+        raise UserError(
+            f"expected to write {error.filename or folder}, got '{error.strerror}'; mend that and repeat the command"
+        ) from error
+
+
+def _open(folder: Path, recipe: _Recipe, force: bool) -> None:
+    """Leave `folder` holding this recipe and at most finished subjects of it."""
+    note = folder / "phantom.json"
+    ours = _read_note(note)
+    if folder.exists() and ours is None and any(folder.iterdir()):
+        raise UserError(f"expected a new or empty folder, got {folder}, which holds other files; choose another --out")
+    wanted = json.loads(json.dumps(asdict(recipe)))
+    if ours is not None and (force or ours["recipe"] != wanted or (folder / "cohort.json").exists()):
+        if not force:
+            raise UserError(
+                f"expected a new folder, got {folder}, which holds a phantom cohort; use --force to replace it"
+            )
+        (folder / "cohort.json").unlink(missing_ok=True)
+        for path in folder.glob("sub-*"):
+            shutil.rmtree(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".sub-*"):
+        shutil.rmtree(path)
+    _write_json(note, {"phantom": True, "kind": "brain", "recipe": wanted})
+
+
+def _read_note(note: Path) -> dict[str, object] | None:
+    """What an earlier call noted, None where no phantom cohort is."""
+    try:
+        content = json.loads(note.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("phantom") is True and "recipe" in content else None
+
+
+def _make_all(folder: Path, recipe: _Recipe, workers: int) -> None:
+    todo = [i for i, name in enumerate(recipe.names()) if not (folder / name).exists()]
+    if len(todo) < recipe.subjects:
+        log.info("%d of %d subjects are already there", recipe.subjects - len(todo), recipe.subjects)
+    columns = (
+        TextColumn("phantom brains"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=recipe.subjects, completed=recipe.subjects - len(todo))
+        for _ in _run(folder, recipe, todo, workers):
+            progress.advance(task)
+
+
+def _run(folder: Path, recipe: _Recipe, todo: list[int], workers: int) -> Iterator[int]:
+    """Make the subjects in this process or in others, yielding after each."""
+    if workers == 0 or not todo:
+        for index in todo:
+            _make(folder, recipe, index)
+            yield index
+        return
+    with ExitStack() as stack:
+        # spawn: a forked copy of a process that has used torch's threads may hang
+        pool = ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        )
+        stack.callback(pool.shutdown, cancel_futures=True)
+        running = {pool.submit(_make, folder, recipe, index): index for index in todo}
+        for done in as_completed(running):
+            done.result()
+            yield running[done]
+
+
+def _make(folder: Path, recipe: _Recipe, index: int) -> None:
+    """One subject's folder, complete or not there at all."""
+    name = recipe.names()[index]
+    brain = brain_subject(recipe.seed, index, recipe.spacing, recipe.scanner)
+    part = folder / f".{name}"
+    part.mkdir()
+    for modality in recipe.present(index):
+        _write_nifti(part / f"{name}-{modality}.nii.gz", brain.images[modality], brain.affine)
+    _write_nifti(part / f"{name}-seg.nii.gz", brain.label, brain.affine)
+    note = {
+        "phantom": True,
+        "person": name,
+        "scanner": recipe.scanner,
+        "class": int((brain.label == LABELS["ET"]).any()),
+    }
+    _write_json(part / "phantom.json", note | {"truth": brain.truth})
+    part.rename(folder / name)
+
+
+def _write_nifti(path: Path, array: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+    image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image.set_sform(affine, code=_MNI)
+    image.set_qform(affine, code=_MNI)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = b"medprism phantom, not a person"
+    # no time stamp: the same seed gives the same bytes
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))
+
+
+def _write_cohort(folder: Path, recipe: _Recipe) -> Path:
+    names = recipe.names()
+    content: dict[str, object] = {
+        "name": f"phantom-brain-{recipe.scanner}",
+        "modalities": list(MODALITIES),
+        "labels": LABELS,
+        "regions": REGIONS,
+    }
+    for split, indices in recipe.splits().items():
+        content[split] = [_entry(folder, names[i], recipe.present(i)) for i in indices]
+    path = folder / "cohort.json"
+    _write_json(path, content)
+    return path
+
+
+def _entry(folder: Path, name: str, present: tuple[str, ...]) -> dict[str, object]:
+    note = json.loads((folder / name / "phantom.json").read_text())
+    files = {key: f"{name}/{name}-{key}.nii.gz" for key in (*present, "seg")}
+    return {"subject": name, "person": name, "site": note["scanner"], **files, "class": note["class"]}
+
+
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(beside, path)
