@@ -24,7 +24,7 @@ class Sample:
     """One crop of one subject.
 
     Attributes:
-        images: (M, X, Y, Z) float32, normalised intensities; zero where absent and outside a scan's field of view.
+        images: (M, X, Y, Z) float32, normalised intensities; zero where absent.
         foreground: (M, X, Y, Z) bool, each scan's own foreground.
         present: (M,) bool, True = this scan exists.
         affine: (4, 4) float64, voxel of this crop -> world mm (RAS+), after augmentation.
