@@ -105,7 +105,7 @@ def _seed(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float, flo
     depth = gaussian_filter(inside.reshape(coarse.shape), 1.5).ravel()
     x, y, z = points.T
     cerebrum = (z > -12) & ~((y < -35) & (z < 4)) & (np.abs(x) > 14)
-    weight = np.where(cerebrum & (depth > 0.9), fractions[0], 0).astype(np.float64)
+    weight = np.where(cerebrum & (depth > 0.9), np.maximum(fractions[0], 0), 0).astype(np.float64)
     at = points[rng.choice(weight.size, p=weight / weight.sum())]
     return float(at[0]), float(at[1]), float(at[2])
 
