@@ -62,8 +62,8 @@ class Normaliser:
 
     Attributes:
         kind: `zscore`: mean 0 and standard deviation 1 over the foreground. `percentile`: two percentiles of the
-            foreground become the ends of `clip`. `window`, `suv`: two fixed intensities become the ends of `clip`;
-            `suv` also refuses a PET that is evidently in Bq/mL.
+            foreground become 0 and 1. `window`, `suv`: two fixed intensities become the ends of `clip`; `suv` also
+            refuses a PET that is evidently in Bq/mL.
         foreground: How the foreground of a scan is found (see `medprism.data.foreground`).
         unit: Unit of the intensities: "HU", "SUV" or "a.u.".
         clip: Least and largest normalised value.
@@ -106,29 +106,24 @@ class Normaliser:
         if values.size == 0:
             msg = f"expected foreground in {name}, got an empty mask; check its modality and unit ({self.unit})"
             raise UserError(msg)
-        low, high = self.clip
-        if self.kind == "zscore":
-            offset, scale = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-        else:
-            first, last = self._ends(values, name)
-            scale = (last - first) / (high - low)
-            offset = first - low * scale
-        # Float noise on a constant foreground is no contrast either.
-        if not scale > 1e-6 * np.abs(values).max():
-            msg = f"expected contrast in the foreground of {name}, got {values[0]:g} nearly everywhere; leave it out"
-            raise UserError(msg)
-        return Scale(float(offset), float(scale), low, high)
-
-    def _ends(self, values: NDArray[Any], name: str) -> tuple[float, float]:
-        """Intensities that become the ends of `clip`."""
-        if self.kind == "percentile":
-            first, last = np.percentile(values, self.limits)
-            return float(first), float(last)
         # Half of a body never has an SUV of 50; Bq/mL are in the thousands.
         if self.kind == "suv" and (median := float(np.median(values))) > 50:
             msg = f"expected SUV in {name}, got a median of {median:g} in the body; convert Bq/mL to SUV first"
             raise UserError(msg)
-        return self.limits
+        low, high = self.clip
+        if self.kind == "zscore":
+            offset, scale = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        elif self.kind == "percentile":
+            offset, scale = (float(p) for p in np.percentile(values, self.limits))
+            scale -= offset
+        else:
+            scale = (self.limits[1] - self.limits[0]) / (high - low)
+            offset = self.limits[0] - low * scale
+        # Float noise on a constant foreground is no contrast either.
+        if not scale > 1e-6 * np.abs(values).max():
+            msg = f"expected contrast in the foreground of {name}, got {values[0]:g} nearly everywhere; leave it out"
+            raise UserError(msg)
+        return Scale(offset, scale, low, high)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -148,5 +143,5 @@ DEFAULT_NORMALISERS: dict[str, Normaliser] = {
     **dict.fromkeys(("t1n", "t1c", "t2w", "t2f", "pd", "mra", "dwi", "adc"), _MRI),
     "ct": Normaliser("window", "body", "HU", clip=(-2.0, 2.0), limits=(-1000.0, 1000.0)),
     "pet": Normaliser("suv", "uptake", "SUV", clip=(0.0, 8.0), limits=(0.0, 20.0)),
-    "nac": Normaliser("percentile", "auto", "a.u.", clip=(0.0, 4.0), limits=(0.5, 99.5)),
+    "nac": Normaliser("percentile", "auto", "a.u.", clip=(0.0, 8.0), limits=(0.5, 99.5)),
 }
