@@ -1,0 +1,1 @@
+"""How good a model is: protocols, rivals, intervals, tables (`transfer.evaluate_transfer`)."""

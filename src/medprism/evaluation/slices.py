@@ -1,0 +1,106 @@
+"""The slices that a report shows, kept while a subject is in memory and thinned out to three subjects at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medprism.io.atomic import whole_file
+
+if TYPE_CHECKING:
+    from medprism.data.cache import Entry
+
+SLICES = "slices.npz"
+PLANES = ("axial", "coronal", "sagittal")  # cut along Z, Y, X
+
+
+class SliceStore:
+    """Slices of every subject on disk, of which `finish` keeps the best, the median and the worst subject.
+
+    Args:
+        folder: empty and temporary.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, Path] = {}
+
+    def keep(
+        self,
+        entry: Entry,
+        images: NDArray[np.float32],
+        foreground: NDArray[np.bool_],
+        outputs: Mapping[int, NDArray[np.float32]],
+    ) -> None:
+        """Cut a subject in three planes through the middle of its label, or else of its foreground.
+
+        Args:
+            entry: the subject.
+            images: (M, X, Y, Z) its scans.
+            foreground: (M, X, Y, Z) theirs.
+            outputs: by source index, what the model wrote, (M, X, Y, Z).
+        """
+        centre = _centre(entry.label(), np.asarray(foreground.any(axis=0)))
+        spacing = np.linalg.norm(entry.affine[:3, :3], axis=0)
+        arrays: dict[str, NDArray[np.float16]] = {}
+        for axis, plane in zip((2, 1, 0), PLANES, strict=True):
+            arrays[f"{plane}/images"] = _cut(images, axis, centre)
+            for source, output in outputs.items():
+                arrays[f"{plane}/generated/{source}"] = _cut(output, axis, centre)
+        about = {"subject": entry.subject, "present": [bool(p) for p in entry.present], "spacing": spacing.tolist()}
+        path = self.folder / f"{len(self.files)}.npz"
+        np.savez(path, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
+        self.files[entry.subject] = path
+
+    def finish(self, ranking: Mapping[str, float], path: Path, *, score: str) -> Path | None:
+        """Write the slices of up to three subjects into one file.
+
+        Keys are `<best|median|worst>/<plane>/images` (M, A, B), `…/generated/<source index>` (M, A, B) float16, and
+        `about`, JSON with the names. Of two subjects there is no median, and a single one is the median.
+
+        Args:
+            ranking: score of each subject, the higher the better.
+            path: file to write.
+            score: what the ranking is by, in words.
+
+        Returns:
+            The path, or None where no subject has a score.
+        """
+        order = sorted((value, subject) for subject, value in ranking.items() if np.isfinite(value))
+        if not order:
+            return None
+        chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
+        chosen = {rank: chosen[rank] for rank in _ranks(len(order))}
+        arrays: dict[str, NDArray[np.float16]] = {}
+        about: dict[str, object] = {"score": score, "subjects": {}}
+        subjects: dict[str, object] = {}
+        for rank, (value, subject) in chosen.items():
+            with np.load(self.files[subject], allow_pickle=False) as stored:
+                subjects[rank] = {**json.loads(str(stored["about"])), "value": value}
+                arrays.update({f"{rank}/{name}": stored[name] for name in stored.files if name != "about"})
+        about["subjects"] = subjects
+        with whole_file(path) as file:
+            np.savez_compressed(file, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
+        return path
+
+
+def _ranks(count: int) -> Sequence[str]:
+    return {1: ("median",), 2: ("best", "worst")}.get(count, ("best", "median", "worst"))
+
+
+def _centre(label: NDArray[np.integer] | None, foreground: NDArray[np.bool_]) -> tuple[int, ...]:
+    """A voxel to cut through: on each axis the slice with most label, or the middle of the foreground."""
+    if label is not None and label.any():
+        sums = [np.count_nonzero(label, axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+        return tuple(int(np.argmax(area)) for area in sums)
+    middles = [np.flatnonzero(foreground.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return tuple(int(m[len(m) // 2]) if m.size else n // 2 for m, n in zip(middles, foreground.shape, strict=True))
+
+
+def _cut(volumes: NDArray[np.float32], axis: int, centre: tuple[int, ...]) -> NDArray[np.float16]:
+    return np.asarray(np.take(volumes, centre[axis], axis=axis + 1), dtype=np.float16)

@@ -1,0 +1,124 @@
+"""The tables of a transfer evaluation in the terminal, rivals beside the model."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medprism.evaluation.comparison import Verdict, caution, verdict, worst_verdict
+from medprism.evaluation.protocols import LEAK
+from medprism.evaluation.results import Results, Row
+from medprism.evaluation.rivals import RIVALS
+from medprism.evaluation.summaries import MEAN
+
+METHODS = ("model", *RIVALS)
+NAMES = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "nmse": "NMSE",
+    "mae": "MAE",
+    "mae_hu": "MAE (HU)",
+    "mae_suv": "MAE (SUV)",
+}
+"""Metrics in the order and under the names in which they are shown."""
+
+ARROWS = {metric: "↑" if metric in ("psnr", "ssim") else "↓" for metric in NAMES}
+HEADLINE = {"strict": "foreground", "paper": "volume"}
+"""The region that comes first under each protocol."""
+
+_STYLE: dict[Verdict | None, str] = {"wins": "green", "level": "yellow", "loses": "bold red", None: ""}
+_MARK: dict[Verdict | None, str] = {"wins": "", "level": " ≈", "loses": " ✗", None: ""}
+
+
+def print_transfer(results: Results, console: Console) -> None:
+    """Print, for each protocol, source × target tables of PSNR, SSIM and NMSE and the means beside the rivals'."""
+    head = results.head
+    for protocol in str(head["protocol"]).split("+"):
+        console.print()
+        console.print(
+            f"[bold]{protocol} protocol[/bold], {head['split']} split, {head['subjects']} subjects, "
+            f"{head['persons']} persons"
+        )
+        if warning := caution(head["split"]):
+            console.print(warning, style="bold red")
+        if protocol == "paper":
+            console.print(LEAK, style="red")
+        for metric in ("psnr", "ssim", "nmse"):
+            console.print(_square(results, protocol, metric))
+        console.print(_means(results, protocol))
+    console.print("✗ loses to a rival   ≈ no better than a rival beyond its 95 % interval", style="dim")
+
+
+def number(value: float | None, metric: str) -> str:
+    """A value with the digits that its metric deserves."""
+    if value is None:
+        return "–"
+    return f"{value:.{ {'psnr': 2, 'mae_hu': 1}.get(metric, 3) }f}"
+
+
+def _square(results: Results, protocol: str, metric: str) -> Table:
+    """Sources down, targets across, mean ± std; one line for each method."""
+    region, names = HEADLINE[protocol], results.head["modalities"]
+    rows = {
+        (row.method, row.given[0], row.target): row
+        for row in results.select(protocol=protocol, region=region, metric=metric)
+        if len(row.given) == 1
+    }
+    table = Table(title=f"{NAMES[metric]} {ARROWS[metric]}, {region}", title_justify="left")
+    for title in ("given", "method", *names):
+        table.add_column(title, justify="left" if title in ("given", "method") else "right", no_wrap=True)
+    for source in names:
+        for method in METHODS:
+            cells = [_cell(rows, method, source, target) for target in names]
+            if any(cell.plain for cell in cells):
+                table.add_row(source if method == "model" else "", Text(method, _dim(method)), *cells)
+        table.add_section()
+    return table
+
+
+def _cell(rows: dict[tuple[str, str, str | None], Row], method: str, source: str, target: str) -> Text:
+    row = rows.get((method, source, target))
+    if row is None:
+        return Text("")
+    text = number(row.mean, row.metric) + ("" if row.std is None else f" ±{number(row.std, row.metric)}")
+    if source == target:
+        return Text(f"({text})", "dim")
+    if method != "model":
+        return Text(text, "dim")
+    word = worst_verdict([rows[key] for rival in RIVALS if (key := (f"model-{rival}", source, target)) in rows])
+    return Text(text + _MARK[word], _STYLE[word])
+
+
+def _means(results: Results, protocol: str) -> Table:
+    """Means over all pairs, with intervals, and the paired differences."""
+    table = Table(title="mean over all pairs, source ≠ target [95 % interval by person]", title_justify="left")
+    for title in ("metric", "region", *METHODS, *(f"model − {rival}" for rival in RIVALS), "n"):
+        table.add_column(title, justify="left" if title in ("metric", "region") else "right")
+    rows = {(r.region, r.metric, r.method): r for r in results.select(protocol=protocol, group=MEAN)}
+    for region in ("foreground", "volume"):
+        for metric in NAMES:
+            model = rows.get((region, metric, "model"))
+            if model is None:
+                continue
+            cells = [_interval(rows.get((region, metric, method))) for method in METHODS]
+            for rival in RIVALS:
+                difference = rows.get((region, metric, f"model-{rival}"))
+                word = None if difference is None else verdict(difference)
+                cells.append(Text(_interval(difference).plain + _MARK[word], _STYLE[word]))
+            table.add_row(f"{NAMES[metric]} {ARROWS[metric]}", region, *cells, str(model.n))
+    return table
+
+
+def _interval(row: Row | None) -> Text:
+    if row is None:
+        return Text("–")
+    mean = number(row.mean, row.metric)
+    if row.ci95 is None:
+        return Text(mean)
+    low, high = (number(end, row.metric) for end in row.ci95)
+    return Text(f"{mean} [{low}, {high}]")
+
+
+def _dim(method: str) -> str:
+    return "" if method == "model" else "dim"
