@@ -42,7 +42,9 @@ class FakeEntry:
 class FakeCache:
     def __init__(self, modalities, splits, name="fake"):
         self.name, self.modalities, self.splits = name, tuple(modalities), splits
-        self.recipe = SimpleNamespace(normalisers={m: DEFAULT_NORMALISERS[m] for m in modalities})
+        self.recipe = SimpleNamespace(
+            normalisers={m: DEFAULT_NORMALISERS[m] for m in modalities}, spacing=(2.0, 2.0, 3.0)
+        )
         self.split_hash = "c0ffee"
         self.labels, self.regions = {}, {}
 
@@ -62,7 +64,7 @@ class FakeModel:
             "split_hash": cache.split_hash,
             "training_persons": person_digests(persons),
             "sha256": "ab" * 32,
-            "phantom": False,
+            "spacing": list(cache.recipe.spacing),
         }
 
     def predict(self, images, present):

@@ -210,6 +210,10 @@ def test_model_and_cache_must_fit(tmp_path):
     scaled.card["normalisers"]["t1c"] = {**scaled.card["normalisers"]["t1c"], "clip": [-3.0, 3.0]}
     with pytest.raises(UserError, match="normaliser for t1c"):
         run(scaled, cache, tmp_path / "out")
+    coarse = FakeModel(cache, law)
+    coarse.card["spacing"] = [4.0, 4.0, 4.0]
+    with pytest.raises(UserError, match="voxels of"):
+        run(coarse, cache, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ PHYSICAL = ("HU", "SUV")  # units in which errors are also given
 class Predictor(Protocol):
     """What is evaluated: see `medprism.inference.Model`."""
 
-    card: Mapping[str, Any]
-    path: Path
+    card: dict[str, Any]
+    path: Path | None
 
     def predict(self, images: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
         """All M modalities (M, X, Y, Z), normalised, from the present ones of (M, X, Y, Z)."""

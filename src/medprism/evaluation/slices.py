@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +47,18 @@ class SliceStore:
         """
         centre = _centre(entry.label(), np.asarray(foreground.any(axis=0)))
         spacing = np.linalg.norm(entry.affine[:3, :3], axis=0)
-        arrays: dict[str, NDArray[np.float16]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for axis, plane in zip((2, 1, 0), PLANES, strict=True):
             arrays[f"{plane}/images"] = _cut(images, axis, centre)
+            arrays[f"{plane}/foreground"] = _cut(foreground, axis, centre)
             for source, output in outputs.items():
                 arrays[f"{plane}/generated/{source}"] = _cut(output, axis, centre)
-        about = {"subject": entry.subject, "present": [bool(p) for p in entry.present], "spacing": spacing.tolist()}
+        about = {
+            "subject": entry.subject,
+            "present": [bool(here) for here in entry.present],
+            "cut_out": [not image[~mask].any() for image, mask in zip(images, foreground, strict=True)],
+            "spacing": spacing.tolist(),
+        }
         path = self.folder / f"{len(self.files)}.npz"
         np.savez(path, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
         self.files[entry.subject] = path
@@ -60,8 +66,9 @@ class SliceStore:
     def finish(self, ranking: Mapping[str, float], path: Path, *, score: str) -> Path | None:
         """Write the slices of up to three subjects into one file.
 
-        Keys are `<best|median|worst>/<plane>/images` (M, A, B), `…/generated/<source index>` (M, A, B) float16, and
-        `about`, JSON with the names. Of two subjects there is no median, and a single one is the median.
+        Keys are `<best|median|worst>/<plane>/images` (M, A, B) float16, `…/foreground` (M, A, B) bool,
+        `…/generated/<source index>` (M, A, B) float16, and `about`, JSON: names, spacing in mm, which scans are there
+        and which are cut out (zero outside their foreground). Of two subjects there is no median; a single one is it.
 
         Args:
             ranking: score of each subject, the higher the better.
@@ -76,7 +83,7 @@ class SliceStore:
             return None
         chosen = {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
         chosen = {rank: chosen[rank] for rank in _ranks(len(order))}
-        arrays: dict[str, NDArray[np.float16]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         about: dict[str, object] = {"score": score, "subjects": {}}
         subjects: dict[str, object] = {}
         for rank, (value, subject) in chosen.items():
@@ -102,5 +109,6 @@ def _centre(label: NDArray[np.integer] | None, foreground: NDArray[np.bool_]) ->
     return tuple(int(m[len(m) // 2]) if m.size else n // 2 for m, n in zip(middles, foreground.shape, strict=True))
 
 
-def _cut(volumes: NDArray[np.float32], axis: int, centre: tuple[int, ...]) -> NDArray[np.float16]:
-    return np.asarray(np.take(volumes, centre[axis], axis=axis + 1), dtype=np.float16)
+def _cut(volumes: NDArray[Any], axis: int, centre: tuple[int, ...]) -> NDArray[Any]:
+    slices: NDArray[Any] = np.take(volumes, centre[axis], axis=axis + 1)
+    return slices if slices.dtype == np.bool_ else slices.astype(np.float16)

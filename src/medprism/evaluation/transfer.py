@@ -105,7 +105,7 @@ def evaluate_transfer(
         write_subjects(cache, folder)
         embedded.write(folder)
         (folder / CARD).write_text(json.dumps(dict(model.card), indent=1) + "\n", encoding="utf-8")
-        _copy_log(Path(model.path), folder / LOG)
+        _copy_log(model.path, folder / LOG)
         head = _head(model, cache, entries, rivals, split=split, protocols=protocols, seed=seed, limit=limit)
         results = Results(head, rows)
         results.write(folder)
@@ -142,6 +142,11 @@ def _check(
             f"expected intensities normalised as in training, got another normaliser for {' '.join(differing)}; "
             "prepare the cohort with the model's recipe"
         )
+    if model.card["spacing"] != _plain(cache.recipe.spacing):
+        raise UserError(
+            f"expected voxels of {model.card['spacing']} mm as in training, got {_plain(cache.recipe.spacing)}; "
+            "prepare the cohort with the model's spacing"
+        )
     refuse_seen(model.card, entries, split=split, split_hash=cache.split_hash)
 
 
@@ -168,6 +173,7 @@ def _head(
         "model_hash": model.card.get("sha256"),
         "machine": machine(),
         "cohort": cache.name,
+        "phantom": cache.name.startswith("phantom"),
         "modalities": list(names),
         "subjects": len(entries),
         "persons": len({entry.person for entry in entries}),
@@ -205,14 +211,10 @@ def _refuse_existing(out: Path, *, force: bool) -> None:
         )
 
 
-def _copy_log(model: Path, path: Path) -> None:
+def _copy_log(model: Path | None, path: Path) -> None:
     """Keep the training log beside the scores where the model still lies in its run."""
-    if model.name != "model":
-        return
-    found = (log for depth in ("", "*/", "*/*/", "*/*/*/") for log in sorted(model.parent.glob(f"{depth}metrics.csv")))
-    log = next(found, None)
-    if log is not None:
-        shutil.copyfile(log, path)
+    if model is not None and model.name == "model" and (model.parent / "metrics.csv").is_file():
+        shutil.copyfile(model.parent / "metrics.csv", path)
 
 
 def _publish(folder: Path, out: Path) -> None:
