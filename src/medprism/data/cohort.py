@@ -14,6 +14,7 @@ of them it holds
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medprism.data import cohort_file
+from medprism.data.labels import relabel
 from medprism.data.modalities import MODALITIES
 from medprism.data.subject import Subject, without_volume
 from medprism.errors import UserError
@@ -109,18 +111,7 @@ class Cohort:
         Raises:
             UserError: If a value is outside the declared set.
         """
-        known = set(self.labels.values())
-        stored = np.unique(label)
-        meant = np.array([self.label_map.get(int(value), int(value)) for value in stored], dtype=np.int64)
-        strange = [int(old) for old, new in zip(stored, meant, strict=True) if int(new) not in known]
-        if strange:
-            raise UserError(
-                f"{where}: expected label values {sorted(known | set(self.label_map))}, got also {strange[:8]}; "
-                "name them under `labels` in the cohort file, or map them under `label_map`"
-            )
-        dtype = np.uint8 if max(known) <= 255 else np.uint16
-        out: NDArray[Any] = meant.astype(dtype)[np.searchsorted(stored, label)]
-        return out
+        return relabel(label, self.labels, self.label_map, where)
 
     def moved(self, root: Path) -> "Cohort":
         """The same cohort with paths relative to another folder."""
@@ -227,6 +218,8 @@ class Cohort:
             raise UserError(f"cohort {self.name!r}: expected at least one subject, got none")
 
     def _check_subject(self, subject: Subject) -> None:
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", subject.subject):
+            raise UserError(f"expected a subject name that can name a folder, got {subject.subject!r}; rename it")
         if not subject.images:
             raise UserError(f"subject {subject.subject!r} has no scan; remove it or add one of {self.modalities}")
         strange = [m for m in (*subject.images, *subject.segs) if m not in self.modalities]
