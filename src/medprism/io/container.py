@@ -19,7 +19,12 @@ from medprism.io.grid import affine_defect
 Image: TypeAlias = Any
 Header: TypeAlias = Any
 
-IMAGES: tuple[Image, ...] = (nib.Nifti1Image, nib.Nifti2Image)
+# Where the magic of a NIfTI with header and voxels in one file stands. A header alone ("ni1") has the same layout, and
+# its own bytes would be taken for voxels.
+MAGIC: tuple[tuple[Image, slice, bytes], ...] = (
+    (nib.Nifti1Image, slice(344, 348), b"n+1\0"),
+    (nib.Nifti2Image, slice(4, 8), b"n+2\0"),
+)
 
 
 def split_volume(path: str | Path) -> tuple[Path, int | None]:
@@ -37,10 +42,8 @@ def open_nifti(file: Path) -> Image:
         UserError: Missing, a folder, unreadable, truncated, damaged or not a NIfTI.
     """
     raw = _content(file)
-    for kind in IMAGES:
-        if kind.header_class.may_contain_header(raw[:1024]):
-            break
-    else:
+    kind = next((kind for kind, place, magic in MAGIC if raw[place] == magic), None)
+    if kind is None:
         msg = f"expected a NIfTI file (.nii or .nii.gz), got something else, {file}; convert DICOM with dcm2niix"
         raise UserError(msg)
     try:

@@ -54,7 +54,8 @@ def read_scan(path: str | Path, *, finite: bool = True) -> Scan:
     """
     file, volume = split_volume(path)
     image = open_nifti(file)
-    array = one_volume(image, file, volume).astype(np.float32)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is told below
+        array = one_volume(image, file, volume).astype(np.float32)
     if finite and not (good := np.isfinite(array)).all():
         msg = (
             f"expected finite values, got NaN or infinity in {(~good).sum()} of {good.size} voxels of {path}; "
@@ -227,7 +228,7 @@ def _header_like(reference: Scan, data: NDArray[Any], kind: Literal["image", "la
     header.set_intent("label" if kind == "label" else "none")
     header["cal_min"] = header["cal_max"] = 0
     header["descrip"] = b"medprism"
-    header["aux_file"] = header["db_name"] = b""
+    header["aux_file"] = b""
     return header
 
 
