@@ -31,7 +31,7 @@ class Volume:
         foreground: (M, X, Y, Z) bool, each scan's own foreground within its own field of view.
         present: (M,) bool, True = this scan exists.
         grid: Where the voxels are.
-        scales: Modality -> the normalisation of its scan; present ones only.
+        scales: Modality -> the normalisation of its scan; present ones only, in the order of the channels.
         background: (M,) float32, the normalised value of air and of what lies outside a scan's field of view; 0 where
             the scan is absent.
     """
