@@ -7,11 +7,11 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 
-from medprism.phantoms.anatomy import Anatomy, coarse_inside, draw_anatomy, tissue
+from medprism.phantoms.anatomy import Anatomy, draw_anatomy, tissue
 from medprism.phantoms.box import Array, Box, block_mean, head_box, sample, smooth_noise
-from medprism.phantoms.mri import TISSUES, with_contrast
+from medprism.phantoms.mri import TISSUES, with_contrast, with_iron
 from medprism.phantoms.scanner import Protocol, Scanner, scanner_preset
 from medprism.phantoms.template import load_template
 from medprism.phantoms.tumour import Tumour, grow
@@ -66,17 +66,17 @@ def brain_subject(seed: int, index: int, spacing: float = 3.0, scanner: str = "A
 
     where, points = _points_near_brain(anatomy, tumour, box)
     before = tumour.before(points)
-    healthy, inside = tissue(anatomy, before)
-    parts = tumour.parts(before)
-    # nothing grows in CSF
-    parts *= 1 - healthy[2]
-    healthy = healthy * np.where(healthy[2] < 1, 1 - parts.sum(0), 1)
-    healthy[2] = 1 - healthy[0] - healthy[1] - parts.sum(0)
-    fractions = np.concatenate([healthy[[0, 1, 2]], parts])
+    there = anatomy.to_template(before)
+    healthy = tissue(anatomy, there)
+    brain = healthy.fractions[0] + healthy.fractions[1]
+    parts = tumour.parts(before, healthy.fractions[1]) * brain  # nothing grows in CSF
+    rest = 1 - parts.sum(0) / np.maximum(brain, 1e-6)
+    fractions = np.concatenate([healthy.fractions[:2] * rest, healthy.fractions[2:], parts])
+    inside = healthy.inside
 
-    mask = block_mean(_spread(inside > 0.5, where, box), factor) > 0.5
-    label = _majority(parts, where, box, factor) * mask
-    signals = _signals(seed, index, preset, anatomy, points, fractions)
+    mask = _one_piece(block_mean(_spread(inside > 0.5, where, box), factor) > 0.5)
+    segmentation = _majority(parts, where, box, factor) * mask
+    signals = _signals(_rng(seed, index, "tissue"), preset, anatomy, there, fractions)
     fields = _bias(_rng(seed, index, "bias"), preset, out)
     noise = _rng(seed, index, "noise", scanner)
     images = {}
@@ -90,7 +90,7 @@ def brain_subject(seed: int, index: int, spacing: float = 3.0, scanner: str = "A
         "seed_mm": list(tumour.seed),
         "mass_effect_mm": tumour.push,
     }
-    return Brain(images, label.astype(np.uint8), out.affine, truth)
+    return Brain(images, segmentation.astype(np.uint8), out.affine, truth)
 
 
 def _rng(seed: int, index: int, *purpose: str) -> np.random.Generator:
@@ -100,18 +100,24 @@ def _rng(seed: int, index: int, *purpose: str) -> np.random.Generator:
 
 def _points_near_brain(anatomy: Anatomy, tumour: Tumour, box: Box) -> tuple[NDArray[np.intp], Array]:
     """Flat indices (N,) into `box` and world points (N, 3) of the voxels in and close around the brain."""
-    coarse = anatomy.template.coarse
-    inside = coarse_inside(anatomy, coarse)
-    near = sample(gaussian_filter(inside, 1.5)[None], coarse, head_box(4.0).centres())[0].reshape(head_box(4.0).shape)
-    near = near > 0.05
+    coarse = head_box(4.0)
+    points = anatomy.to_template(tumour.before(coarse.centres()))
+    inside = tissue(anatomy, points).inside.reshape(coarse.shape)
+    near = gaussian_filter(inside, 1.5) > 0.05
     axes = [
-        np.clip(np.rint((o + np.arange(n) * box.spacing - c) / 4.0).astype(int), 0, m - 1)
-        for o, n, c, m in zip(box.origin, box.shape, head_box(4.0).origin, near.shape, strict=True)
+        np.clip(np.rint((o - c + np.arange(n) * box.spacing) / coarse.spacing).astype(int), 0, m - 1)
+        for o, n, c, m in zip(box.origin, box.shape, coarse.origin, coarse.shape, strict=True)
     ]
-    close = near[np.ix_(*axes)]
-    where = np.flatnonzero(close)
-    voxels = np.stack(np.unravel_index(where, box.shape), 1)
-    return where, box.world(voxels)
+    where = np.flatnonzero(near[np.ix_(*axes)])
+    return where, box.world(np.stack(np.unravel_index(where, box.shape), 1))
+
+
+def _one_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected piece."""
+    pieces, _ = label(mask)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == sizes.argmax())
 
 
 def _spread(values: NDArray[np.generic], where: NDArray[np.intp], box: Box) -> Array:
@@ -130,26 +136,30 @@ def _majority(parts: Array, where: NDArray[np.intp], box: Box, factor: int) -> N
     return np.asarray(votes.argmax(0), np.uint8)
 
 
-def _signals(seed: int, index: int, preset: Scanner, anatomy: Anatomy, points: Array, fractions: Array) -> list[Array]:
+def _signals(
+    rng: np.random.Generator, preset: Scanner, anatomy: Anatomy, points: Array, fractions: Array
+) -> list[Array]:
     """Signal (N,) per modality: each tissue by its own T1, T2 and PD at that place, added up by fraction."""
-    rng = _rng(seed, index, "tissue")
     coarse = anatomy.template.coarse
     noise = 0.8 * smooth_noise(rng, coarse, 9.0, 3) + 0.6 * smooth_noise(rng, coarse, 4.0, 3)
-    water, second, third = sample(noise, coarse, points)
+    maps = np.concatenate([noise, anatomy.template.iron[None]]).astype(np.float32)
+    water, second, third, iron = sample(maps, coarse, points)
     # more water lengthens both T1 and T2
     variation = np.stack([water, 0.6 * water + 0.8 * second, 0.5 * water + 0.87 * third])
     signals = [np.zeros(points.shape[0], np.float32) for _ in preset.protocols]
-    for (_, constants), part in zip(TISSUES.items(), fractions, strict=True):
+    for constants, part in zip(TISSUES.values(), fractions, strict=True):
         jitter = np.exp(rng.normal(0, (0.03, 0.03, 0.01)))
         here = np.flatnonzero(part > 1e-3)
         t1, t2, pd = (
-            np.float32(value * scale) * np.exp(np.float32(constants.texture * part_of) * v[here])
-            for value, scale, part_of, v in zip(
+            np.float32(value * scale) * np.exp(np.float32(constants.texture * share) * v[here])
+            for value, scale, share, v in zip(
                 (constants.t1, constants.t2, constants.pd), jitter, (1, 1, 0.2), variation, strict=True
             )
         )
+        t2 = with_iron(t2, iron[here])
+        leaked = np.float32(constants.gadolinium) * np.exp(2 * np.float32(constants.texture) * third[here])
         for signal, protocol in zip(signals, preset.protocols.values(), strict=True):
-            shortened = with_contrast(t1, constants.gadolinium) if protocol.contrast else t1
+            shortened = with_contrast(t1, leaked) if protocol.contrast else t1
             signal[here] += part[here] * protocol.sequence.signal(shortened, t2, pd)
     return signals
 

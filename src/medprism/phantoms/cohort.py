@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import os
@@ -13,24 +12,22 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medprism import __version__
 from medprism.errors import UserError
-from medprism.phantoms.brain import LABELS, REGIONS, brain_subject
+from medprism.io.grid import Grid
+from medprism.io.nifti import Scan, new_scan, save_like
+from medprism.phantoms.brain import LABELS, REGIONS, Brain, brain_subject
 from medprism.phantoms.scanner import scanner_preset
 
 log = logging.getLogger(__name__)
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 _SPLITS = ("training", "validation", "test")
-_MNI = 4  # NIfTI code of the space
 
 
 @dataclass(frozen=True)
@@ -207,29 +204,27 @@ def _make(folder: Path, recipe: _Recipe, index: int) -> None:
     """One subject's folder, complete or not there at all."""
     name = recipe.names()[index]
     brain = brain_subject(recipe.seed, index, recipe.spacing, recipe.scanner)
+    reference = _reference(brain)
     part = folder / f".{name}"
     part.mkdir()
-    for modality in recipe.present(index):
-        _write_nifti(part / f"{name}-{modality}.nii.gz", brain.images[modality], brain.affine)
-    _write_nifti(part / f"{name}-seg.nii.gz", brain.label, brain.affine)
-    note = {
-        "phantom": True,
-        "person": name,
-        "scanner": recipe.scanner,
-        "class": int((brain.label == LABELS["ET"]).any()),
-    }
-    _write_json(part / "phantom.json", note | {"truth": brain.truth})
-    part.rename(folder / name)
+    try:
+        for modality in recipe.present(index):
+            save_like(brain.images[modality], reference, part / f"{name}-{modality}.nii.gz", kind="image")
+        save_like(brain.label, reference, part / f"{name}-seg.nii.gz", kind="label")
+        enhances = int((brain.label == LABELS["ET"]).any())
+        note = {"phantom": True, "person": name, "scanner": recipe.scanner, "class": enhances, "truth": brain.truth}
+        _write_json(part / "phantom.json", note)
+        part.rename(folder / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
-def _write_nifti(path: Path, array: NDArray[np.float32] | NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    image: Any = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
-    image.set_sform(affine, code=_MNI)
-    image.set_qform(affine, code=_MNI)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"medprism phantom, not a person"
-    # no time stamp: the same seed gives the same bytes
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))
+def _reference(brain: Brain) -> Scan:
+    """The grid of a phantom, in the space of MNI152."""
+    scan = new_scan(brain.label, Grid(brain.label.shape, brain.affine))
+    scan.header.set_sform(brain.affine, code="mni")
+    scan.header.set_qform(brain.affine, code="mni")
+    return scan
 
 
 def _write_cohort(folder: Path, recipe: _Recipe) -> Path:
@@ -239,6 +234,8 @@ def _write_cohort(folder: Path, recipe: _Recipe) -> Path:
         "modalities": list(MODALITIES),
         "labels": LABELS,
         "regions": REGIONS,
+        "classes": {"no enhancing tumour": 0, "enhancing tumour": 1},
+        "origin": {"phantom": True, "kind": "brain", **asdict(recipe)},
     }
     for split, indices in recipe.splits().items():
         content[split] = [_entry(folder, names[i], recipe.present(i)) for i in indices]

@@ -42,7 +42,7 @@ class Scanner:
     protocols: dict[str, Protocol]
 
 
-_T1_A = Sequence("spin_echo", tr=550, te=9)
+_T1_A = Sequence("inversion_recovery", tr=2200, te=4, ti=1020)
 _T1_B = Sequence("gradient_echo", tr=8.0, te=3.0, flip=16)
 
 SCANNERS: dict[str, Scanner] = {
@@ -53,7 +53,7 @@ SCANNERS: dict[str, Scanner] = {
             "t1n": Protocol(_T1_A, (0.9, 0.9, 1.2), 1000, 0.035),
             "t1c": Protocol(_T1_A, (0.9, 0.9, 1.2), 1000, 0.035, contrast=True),
             "t2w": Protocol(Sequence("spin_echo", tr=4500, te=95), (0.8, 0.8, 1.6), 1000, 0.045),
-            "t2f": Protocol(Sequence("inversion_recovery", tr=9000, te=120, ti=2480), (1.0, 1.0, 2.0), 2000, 0.05),
+            "t2f": Protocol(Sequence("inversion_recovery", tr=9000, te=95, ti=2480), (1.0, 1.0, 2.0), 2000, 0.05),
         },
     ),
     "B": Scanner(
@@ -63,7 +63,7 @@ SCANNERS: dict[str, Scanner] = {
             "t1n": Protocol(_T1_B, (1.0, 1.0, 1.0), 10000, 0.045),
             "t1c": Protocol(_T1_B, (1.0, 1.0, 1.0), 10000, 0.045, contrast=True),
             "t2w": Protocol(Sequence("spin_echo", tr=3200, te=110), (0.9, 0.9, 3.0), 700, 0.06),
-            "t2f": Protocol(Sequence("inversion_recovery", tr=6000, te=140, ti=2080), (1.0, 1.0, 3.0), 1500, 0.07),
+            "t2f": Protocol(Sequence("inversion_recovery", tr=6000, te=125, ti=2030), (1.0, 1.0, 3.0), 1500, 0.07),
         },
     ),
 }
