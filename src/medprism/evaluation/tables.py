@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,12 +15,12 @@ from medprism.evaluation.summaries import MEAN
 
 METHODS = ("model", *RIVALS)
 NAMES = {
-    "psnr": "PSNR (dB)",
+    "psnr": "PSNR dB",
     "ssim": "SSIM",
     "nmse": "NMSE",
     "mae": "MAE",
-    "mae_hu": "MAE (HU)",
-    "mae_suv": "MAE (SUV)",
+    "mae_hu": "MAE HU",
+    "mae_suv": "MAE SUV",
 }
 """Metrics in the order and under the names in which they are shown."""
 
@@ -65,7 +66,7 @@ def _square(results: Results, protocol: str, metric: str) -> Table:
         for row in results.select(protocol=protocol, region=region, metric=metric)
         if len(row.given) == 1
     }
-    table = Table(title=f"{NAMES[metric]} {ARROWS[metric]}, {region}", title_justify="left")
+    table = _table(f"{NAMES[metric]} {ARROWS[metric]}, {region}, mean ± standard deviation over subjects")
     for title in ("given", "method", *names):
         table.add_column(title, justify="left" if title in ("given", "method") else "right", no_wrap=True)
     for source in names:
@@ -81,7 +82,7 @@ def _cell(rows: dict[tuple[str, str, str | None], Row], method: str, source: str
     row = rows.get((method, source, target))
     if row is None:
         return Text("")
-    text = number(row.mean, row.metric) + ("" if row.std is None else f" ±{number(row.std, row.metric)}")
+    text = number(row.mean, row.metric) + ("" if row.std is None else f"±{number(row.std, row.metric)}")
     if source == target:
         return Text(f"({text})", "dim")
     if method != "model":
@@ -91,33 +92,41 @@ def _cell(rows: dict[tuple[str, str, str | None], Row], method: str, source: str
 
 
 def _means(results: Results, protocol: str) -> Table:
-    """Means over all pairs, with intervals, and the paired differences."""
-    table = Table(title="mean over all pairs, source ≠ target [95 % interval by person]", title_justify="left")
-    for title in ("metric", "region", *METHODS, *(f"model − {rival}" for rival in RIVALS), "n"):
-        table.add_column(title, justify="left" if title in ("metric", "region") else "right")
+    """Means over all pairs with intervals, the rivals', and the paired differences."""
+    table = _table("mean over pairs, source ≠ target; paired differences model − rival [95 % interval by person]")
+    for title in ("metric", *METHODS, *(f"− {rival}" for rival in RIVALS)):
+        table.add_column(title, justify="left" if title == "metric" else "right", no_wrap=True)
     rows = {(r.region, r.metric, r.method): r for r in results.select(protocol=protocol, group=MEAN)}
     for region in ("foreground", "volume"):
         for metric in NAMES:
             model = rows.get((region, metric, "model"))
             if model is None:
                 continue
-            cells = [_interval(rows.get((region, metric, method))) for method in METHODS]
+            cells = [Text(_interval(model))]
+            cells += [
+                Text(number(r.mean, metric) if (r := rows.get((region, metric, m))) else "–", "dim") for m in RIVALS
+            ]
             for rival in RIVALS:
                 difference = rows.get((region, metric, f"model-{rival}"))
                 word = None if difference is None else verdict(difference)
-                cells.append(Text(_interval(difference).plain + _MARK[word], _STYLE[word]))
-            table.add_row(f"{NAMES[metric]} {ARROWS[metric]}", region, *cells, str(model.n))
+                cells.append(Text(_interval(difference, _MARK[word]), _STYLE[word]))
+            table.add_row(f"{NAMES[metric]} {ARROWS[metric]}\n{region}", *cells)
     return table
 
 
-def _interval(row: Row | None) -> Text:
+def _interval(row: Row | None, mark: str = "") -> str:
+    """Mean and, on a line of its own, its interval."""
     if row is None:
-        return Text("–")
-    mean = number(row.mean, row.metric)
+        return "–"
+    mean = number(row.mean, row.metric) + mark
     if row.ci95 is None:
-        return Text(mean)
+        return mean
     low, high = (number(end, row.metric) for end in row.ci95)
-    return Text(f"{mean} [{low}, {high}]")
+    return f"{mean}\n[{low}, {high}]"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
 def _dim(method: str) -> str:

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -82,7 +82,7 @@ def evaluate_transfer(
     entries = cache.subjects(split)[:limit]
     _check(model, cache, entries, split=split, protocols=protocols, given=given)
     training = cache.subjects("training")
-    rivals = Rivals.fit(track(training, "fitting rivals", console=console, transient=True))
+    rivals = Rivals.fit(_track(training, "fitting rivals", console))
     if not rivals.curves:
         logger.warning("the cache has no training subjects, so there are no rivals to compare with")
 
@@ -92,7 +92,7 @@ def evaluate_transfer(
         (folder / "slices").mkdir()
         slices, embedded, scores = SliceStore(folder / "slices"), Representation(), list[Score]()
         scorer = Scorer(model, cache, rivals, protocols=protocols, given=given)
-        for entry in track(entries, "scoring", console=console, transient=True):
+        for entry in _track(entries, "scoring", console):
             scores += scorer.score(entry, slices)
             if representation:
                 embedded.add(entry, model.embed(entry.images(), np.array(entry.present)), cache.modalities)
@@ -113,6 +113,10 @@ def evaluate_transfer(
     print_transfer(results, console)
     console.print(f"written to {out}")
     return out / METRICS
+
+
+def _track(entries: Sequence[Entry], what: str, console: Console) -> Iterable[Entry]:
+    return track(entries, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _check(
