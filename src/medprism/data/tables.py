@@ -76,7 +76,7 @@ def geometry(console: Console, subjects: Sequence[Checked], modalities: Sequence
 def intensity(console: Console, subjects: Sequence[Checked], modalities: Sequence[str]) -> None:
     """Smallest and largest value over all subjects; quantiles of the non-zero voxels of the typical subject."""
     columns = ("modality", "unit", "min", "1 %", "median", "99 %", "max")
-    table = _table("Intensity (quantiles: non-zero voxels, median of all subjects)", *columns)
+    table = _table("Intensity (quantiles of non-zero voxels)", *columns)
     for modality, facts in _by_modality(subjects, modalities).items():
         rows = np.array([f.quantiles for f in facts if f.quantiles is not None])
         if rows.size:
