@@ -59,7 +59,7 @@ def test_saved_scan_sidecar_and_uncertainty(tmp_path):
     assert json.loads((tmp_path / "a" / "t2f_uncertainty.json").read_text())["Synthetic"] is True
 
 
-@pytest.mark.parametrize("there", ["t2f.nii.gz", "t2f_uncertainty.nii.gz"])
+@pytest.mark.parametrize("there", ["t2f.nii.gz", "t2f.json", "t2f_uncertainty.nii.gz"])
 def test_nothing_is_written_where_an_output_exists(tmp_path, there):
     (tmp_path / there).write_text("mine")
     with pytest.raises(UserError, match="--force"):
@@ -80,7 +80,7 @@ def test_a_kill_before_the_scan_leaves_no_scan(tmp_path, monkeypatch):
         result().save(tmp_path / "t2f.nii.gz")
     monkeypatch.undo()
     assert not (tmp_path / "t2f.nii.gz").exists()
-    result().save(tmp_path / "t2f.nii.gz")
+    result().save(tmp_path / "t2f.nii.gz", force=True)
 
 
 def test_name_of_the_uncertainty(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,19 +11,20 @@ from medprism.errors import UserError
 from medprism.io.nifti import Scan, read_scan
 
 Image = str | Path | Scan
+T = TypeVar("T")
 
 
-def read_scans(images: Mapping[str, Image], modalities: Sequence[str]) -> dict[str, Scan]:
-    """Scans by canonical name in the model's order; none is read before all names are known to be right.
+def by_name(images: Mapping[str, T], modalities: Sequence[str]) -> dict[str, T]:
+    """What is given, by canonical name in the model's order.
 
     Args:
         images: modality (any alias) -> file or scan.
         modalities: the model's.
 
     Raises:
-        UserError: no scan, one that the model does not know, two of one modality, or a file that is no sound scan.
+        UserError: nothing, a modality that the model does not know, or two of one.
     """
-    known: dict[str, Image] = {}
+    known: dict[str, T] = {}
     for name, image in images.items():
         modality = canonical(name)
         if modality not in modalities:
@@ -32,13 +34,20 @@ def read_scans(images: Mapping[str, Image], modalities: Sequence[str]) -> dict[s
         known[modality] = image
     if not known:
         raise UserError(f"expected at least one scan of {', '.join(modalities)}, got none; give --image.NAME FILE")
+    return {name: known[name] for name in modalities if name in known}
+
+
+def read_scans(images: Mapping[str, Image], modalities: Sequence[str]) -> dict[str, Scan]:
+    """Scans as `by_name` has them; none is read before all names are known to be right.
+
+    Raises:
+        UserError: as for `by_name`, or a file that is no sound scan.
+    """
     scans: dict[str, Scan] = {}
-    for name in modalities:
-        if name in known:
-            image = known[name]
-            scans[name] = image if isinstance(image, Scan) else read_scan(image)
-            if not np.isfinite(scans[name].array).all():  # of a scan made in memory; files are checked on reading
-                raise UserError(f"expected finite values in the {name} scan, got NaN or infinity; replace them")
+    for name, image in by_name(images, modalities).items():
+        scans[name] = image if isinstance(image, Scan) else read_scan(image)
+        if not np.isfinite(scans[name].array).all():  # of a scan made in memory; files are checked on reading
+            raise UserError(f"expected finite values in the {name} scan, got NaN or infinity; replace them")
     return scans
 
 

@@ -99,7 +99,10 @@ class Result:
         """
         path = Path(path)
         beside = uncertainty_path(path)
-        for output in (path, beside) if self.uncertainty is not None else (path,):
+        outputs = [path, sidecar_path(path)]
+        if self.uncertainty is not None:
+            outputs += [beside, sidecar_path(beside)]
+        for output in outputs:
             refuse_existing(output, force=force)
         with whole_file(sidecar_path(path)) as file:
             file.write((json.dumps(dict(self.sidecar), indent=2) + "\n").encode())
