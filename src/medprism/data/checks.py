@@ -98,7 +98,7 @@ def check(subject: Subject, root: Path, labels: Labels, *, quick: bool = False) 
     if not quick or labels.names is None:
         _check_labels(checked, root, labels)
     else:
-        checked.fatal += [f"label: expected the file {root / p}, it is missing" for p in _absent(subject, root)]
+        checked.fatal += [f"seg: expected the file {root / p}, it is missing" for p in _absent(subject, root)]
     return checked
 
 

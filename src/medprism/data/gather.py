@@ -20,6 +20,11 @@ from medprism.data.subject import Subject
 from medprism.errors import UserError
 
 
+def is_cohort_file(root: Path) -> bool:
+    """Whether a path is that of a cohort file: any JSON file but nnssl's."""
+    return root.suffix == ".json" and root.name != nnssl.FILE
+
+
 def source(root: Path, layout: str) -> tuple[Found, Path, dict[str, Any]]:
     """Subjects of a folder, or of a cohort file.
 
@@ -33,7 +38,7 @@ def source(root: Path, layout: str) -> tuple[Found, Path, dict[str, Any]]:
     Raises:
         UserError: If nothing is there, or nothing that is known.
     """
-    if root.suffix != ".json" or root.name == nnssl.FILE:
+    if not is_cohort_file(root):
         base = (root.parent if root.name == nnssl.FILE else root).resolve()
         found, name = layouts.read(base, layout)
         if (base / "cohort.json").is_file():
@@ -88,9 +93,10 @@ def check_all(found: Found, base: Path, *, quick: bool) -> list[Checked]:
         checked.fatal += found.problems.get(subject.subject, [])
         return checked
 
+    console = Console(stderr=True)
     with (
         ThreadPoolExecutor(min(4, cpu_count() or 1)) as pool,
-        Progress(console=Console(stderr=True), transient=True) as progress,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
         return list(progress.track(pool.map(one, subjects), total=len(subjects), description="reading"))
 

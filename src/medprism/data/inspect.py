@@ -60,7 +60,6 @@ def inspect(
     """
     # Here, so that `medprism --help` need not wait for nibabel and scipy.
     from rich.console import Console
-    from rich.markup import escape
 
     from medprism.data import gather, tables
 
@@ -69,10 +68,8 @@ def inspect(
     found, base, origin = gather.source(Path(root), layout)
     order = gather.restrict(found, modalities)
     console = Console(highlight=False)
-    held = found.subjects()
-    size = f"{tables.counted(len(held), 'subject')} of {tables.counted(len({s.person for s in held}), 'person')}"
-    kind = f"layout {origin['layout']}" if Path(root).is_dir() else "cohort file"
-    console.print(f"{name or found.name}: {size}, {kind}, {base}", markup=False, soft_wrap=True)
+    kind = "cohort file" if gather.is_cohort_file(Path(root)) else f"layout {origin['layout']}"
+    tables.headline(console, name or found.name, found.subjects(), f"{kind}, {base}")
     checked = gather.check_all(found, base, quick=quick)
     usable = [c for c in checked if not c.fatal]
     labels = gather.name_labels(found, usable)
@@ -86,10 +83,9 @@ def inspect(
     _keep(found, {c.subject.subject for c in usable})
     divided = _divide(found, splits, fractions, folds, fold, seed)
     if divided.left_out:
+        count = tables.counted(len(divided.left_out), "subject")
         names = some([s.subject for s in divided.left_out])
-        console.print(
-            f"{len(divided.left_out)} subjects are left out, as the split does not name them: {escape(names)}"
-        )
+        console.print(f"{count} left out, as the split does not name them: {names}", markup=False)
     training = make_holes(divided.training, missing_rate, seed)
     if missing_rate:
         before, after = (sum(len(s.images) for s in side) for side in (divided.training, training))
@@ -111,7 +107,7 @@ def inspect(
     if out is None:
         console.print("Nothing is written; name a file with --out cohort.json")
     else:
-        console.print(f"Written: {escape(str(cohort.save(Path(out), force=force)))}", soft_wrap=True)
+        console.print(f"Written: {cohort.save(Path(out), force=force)}", markup=False, soft_wrap=True)
     return cohort
 
 

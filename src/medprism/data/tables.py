@@ -14,10 +14,18 @@ from rich.table import Table
 from medprism.data.checks import Checked, Facts
 from medprism.data.cohort import SPLITS, Cohort
 from medprism.data.modalities import KIND
+from medprism.data.subject import Subject
 from medprism.io import relation
 
 _ROWS = 40  # a longer list of subjects is cut: the file has them all
 _UNIT = {"ct": "HU", "pet": "SUV"}
+
+
+def headline(console: Console, name: str, subjects: Sequence[Subject], where: str) -> None:
+    """How many, and where from."""
+    persons = len({subject.person for subject in subjects})
+    size = f"{counted(len(subjects), 'subject')} of {counted(persons, 'person')}"
+    console.print(f"{name}: {size}, {where}", markup=False, soft_wrap=True)
 
 
 def availability(console: Console, subjects: Sequence[Checked], modalities: Sequence[str]) -> None:
