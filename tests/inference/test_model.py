@@ -106,6 +106,16 @@ def test_predict_never_reads_what_is_absent():
     assert clean.dtype == np.float32
 
 
+def test_arrays_that_torch_cannot_share_are_copied(recwarn):
+    images, present = np.ones((3, 9, 9, 9), np.float32), np.array([True, True, False])
+    images[:, 4] = 2
+    whole = model().predict(images, present)
+    images.flags.writeable = present.flags.writeable = False
+    assert np.array_equal(model().predict(images, present), whole)
+    assert np.array_equal(model().predict(images[:, ::-1], present), whole[:, ::-1])
+    assert not recwarn.list
+
+
 def test_predict_of_a_pointwise_network_is_the_network_clipped():
     images = 3 * np.random.default_rng(0).normal(size=(3, 12, 13, 9)).astype(np.float32)
     out = model().predict(images, np.array([True, True, False]))

@@ -86,7 +86,7 @@ class Model:
         Returns:
             (M, X, Y, Z) float32 normalised, within each modality's clip range.
         """
-        volume, here = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.asarray(present))
+        volume, here = _tensors(images, present)
         air = self._air(here, _border(volume, here))
         made: NDArray[np.float32] = self._predict(volume, here, None, air).numpy()
         return made
@@ -101,7 +101,7 @@ class Model:
         Returns:
             (M, C) float32, mean over the volume's windows; zero where absent.
         """
-        volume, here = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.asarray(present))
+        volume, here = _tensors(images, present)
         vectors = slide_embed(
             self.runner.embed, volume, here, self.patch_size, batch=self.runner.batch, background=_border(volume, here)
         )
@@ -237,6 +237,12 @@ class Model:
         if uncertainty:
             facts["Uncertainty"] = "standard deviation over the single sources and the rotations in the X-Y plane"
         return facts
+
+
+def _tensors(images: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """The arrays as tensors, copied only where torch cannot share them (read-only, not contiguous)."""
+    need = ("C", "W")
+    return torch.from_numpy(np.require(images, np.float32, need)), torch.from_numpy(np.require(present, bool, need))
 
 
 def _intensities(convention: Convention) -> dict[str, Any]:
