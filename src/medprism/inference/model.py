@@ -241,8 +241,8 @@ class Model:
 
 def _tensors(images: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
     """The arrays as tensors, copied only where torch cannot share them (read-only, not contiguous)."""
-    need = ("C", "W")
-    return torch.from_numpy(np.require(images, np.float32, need)), torch.from_numpy(np.require(present, bool, need))
+    shared = np.require(images, np.float32, ["C", "W"])
+    return torch.from_numpy(shared), torch.from_numpy(np.require(present, np.bool_, ["C", "W"]))
 
 
 def _intensities(convention: Convention) -> dict[str, Any]:
