@@ -5,29 +5,10 @@ from scipy import ndimage
 from medprism.data.recipe import Recipe
 from medprism.data.volume import assemble, label_on
 from medprism.errors import UserError
-from medprism.io.grid import Grid
 from medprism.io.nifti import new_scan
+from tests.data.scans import body, head
 
 MRI = ("t1n", "t1c", "t2w")
-
-
-def head(shape=(30, 34, 28), seed=0, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0), turn=0.0, scale=100.0):
-    """A smooth ellipsoid 20 × 22 × 16 mm around (15, 17, 14) mm of world space; exactly zero outside."""
-    affine = np.diag([*spacing, 1.0])
-    c, s = np.cos(turn), np.sin(turn)
-    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ affine[:3, :3]
-    affine[:3, 3] = origin
-    grid = Grid(shape, affine)
-    x, y, z = np.moveaxis(grid.world(np.moveaxis(np.indices(shape), 0, -1)), -1, 0)
-    within = ((x - 15) / 10) ** 2 + ((y - 17) / 11) ** 2 + ((z - 14) / 8) ** 2 < 1
-    phase = np.random.default_rng(seed).uniform(0, 6, 3)
-    tissue = 3 + np.sin(x / 3 + phase[0]) + np.sin(y / 4 + phase[1]) + 0.5 * np.sin(z / 3 + phase[2])
-    return new_scan((scale * tissue * within).astype(np.float32), grid)
-
-
-def body(shape=(30, 34, 28), **options):
-    scan = head(shape, **options)
-    return new_scan(np.where(scan.array > 0, scan.array - 250, -1000).astype(np.float32), scan.grid)
 
 
 def test_scans_on_one_grid_are_only_cropped_and_normalised():

@@ -73,7 +73,8 @@ def build(job: Job) -> Built:
             _write(folder, volume, _label(job, subject, volume))
     except UserError as error:
         message = str(error)
-        raise UserError(message if subject.subject in message else f"{subject.subject}: {message}") from error
+        named = message.startswith(f"{subject.subject}: ")
+        raise UserError(message if named else f"{subject.subject}: {message}") from error
     return Built(subject.subject, name, digest_of(folder), fresh)
 
 

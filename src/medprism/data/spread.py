@@ -59,10 +59,7 @@ def _in_processes(function: Callable[[Item], Result], items: Sequence[Item], wor
         for done in as_completed([pool.submit(function, item) for item in items]):
             yield done.result()
     except BrokenProcessPool as error:
-        raise UserError(
-            f"expected {workers} workers to go on, got one that was killed, most likely for want of memory; "
-            "run again with fewer workers, finished work is kept"
-        ) from error
+        raise _killed() from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -77,5 +74,15 @@ def _on_cluster(function: Callable[[Item], Result], items: Sequence[Item], sched
         ) from error
     with client:
         futures = client.map(function, items, pure=False)
-        for _, result in distributed.as_completed(futures, with_results=True):
-            yield result
+        try:
+            for _, result in distributed.as_completed(futures, loop=client.loop, with_results=True):
+                yield result
+        except distributed.KilledWorker as error:
+            raise _killed() from error
+
+
+def _killed() -> UserError:
+    return UserError(
+        "expected workers to finish, got one that was killed, most likely for want of memory; "
+        "run again with fewer workers, finished work is kept"
+    )
