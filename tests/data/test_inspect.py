@@ -197,6 +197,17 @@ def test_brats_label_4_is_stored_as_3_and_the_file_is_untouched(tmp_path):
     assert seg.read_bytes() == before
 
 
+def test_nnssl_file_is_a_layout_not_a_cohort(tmp_path, capsys):
+    scan(tmp_path / "a.nii.gz")
+    image = {"name": "a", "modality": "T1w", "image_path": "a.nii.gz"}
+    held = {"subjects": {"sub-1": {"sessions": {"ses-1": {"images": [image]}}}}}
+    (tmp_path / "pretrain_data.json").write_text(json.dumps({"collection_name": "open", "datasets": {"1": held}}))
+    cohort = inspect(tmp_path / "pretrain_data.json")
+    assert cohort == inspect(tmp_path)
+    assert cohort.path(cohort.training[0].images["t1n"]).is_file()
+    assert "open: 1 subject of 1 person, layout nnssl" in capsys.readouterr().out
+
+
 def test_existing_cohort_file_in_a_folder_is_mentioned(flat, capsys):
     inspect(flat, out=flat / "cohort.json")
     inspect(flat)

@@ -95,20 +95,22 @@ class Subject:
         if not isinstance(item, dict) or not isinstance(item.get("subject"), str):
             raise UserError(f"{where}: expected an object with a text `subject`, got {str(item)[:60]!r}")
         where = f"{where} ({item['subject']})"
+        others = [key for key in item if key not in _OTHER_KEYS]
+        images = _by_modality({key: item[key] for key in others if not key.startswith(_LABEL_ON)}, where)
+        segs = _by_modality({k.removeprefix(_LABEL_ON): item[k] for k in others if k.startswith(_LABEL_ON)}, where)
         for key, value in item.items():
             right = isinstance(value, int) and not isinstance(value, bool) if key == "class" else isinstance(value, str)
             if not right:
                 wanted = "a whole number" if key == "class" else "a text"
                 raise UserError(
-                    f"{where}: expected {wanted} for {key!r}, got {value!r}; an absent scan is an absent key"
+                    f"{where}: expected {wanted} for {key!r}, got {value!r}; what is absent is an absent key"
                 )
-        others = [key for key in item if key not in _OTHER_KEYS]
         return cls(
             subject=item["subject"],
             person=str(item.get("person", item["subject"])),
-            images=_by_modality({key: item[key] for key in others if not key.startswith(_LABEL_ON)}, where),
+            images=images,
             seg=item.get("seg"),
-            segs=_by_modality({k.removeprefix(_LABEL_ON): item[k] for k in others if k.startswith(_LABEL_ON)}, where),
+            segs=segs,
             site=item.get("site"),
             class_label=item.get("class"),
         )

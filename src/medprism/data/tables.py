@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from medprism.data.checks import Checked, Facts
@@ -176,6 +177,6 @@ def _list(console: Console, title: str, lines: Sequence[str]) -> None:
         return
     console.print(f"{title}:", style="bold")
     for line in lines[:_ROWS]:
-        console.print(f"  {escape(line)}")
+        console.print(Padding(escape(line), (0, 0, 0, 2)))
     if len(lines) > _ROWS:
         console.print(f"  … {len(lines) - _ROWS} more")
