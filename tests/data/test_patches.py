@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from medprism.data.batch import collate
+from medprism.data.batch import UNLABELLED, collate
 from medprism.data.patches import PatchDataset
+from medprism.data.prepare import prepare
 from medprism.data.sampler import EpochSampler
 from medprism.errors import UserError
+from tests.data.scans import write_cohort
 
 AFFINE = np.array([[1.5, 0.1, 0, -6], [-0.1, 0.9, 0.2, 12], [0, -0.2, 2.5, 7], [0, 0, 0, 1.0]])
 
@@ -155,6 +157,23 @@ def test_crops_are_centred_on_foreground_where_the_border_allows():
     inside = [(dataset[0, index].foreground[0].any().item()) for index in range(100)]
     assert all(inside)
     assert np.mean(centres) > 0.9
+
+
+def test_crops_of_a_prepared_cohort_are_what_the_volumes_hold(tmp_path):
+    cache = prepare(write_cohort(tmp_path / "data"), tmp_path / "cache")
+    dataset = PatchDataset(cache.subjects(), (12, 12, 8), patches_per_subject=3, seed=1)
+    loader = DataLoader(dataset, 3, sampler=EpochSampler(len(dataset), 3, seed=1), num_workers=2, collate_fn=collate)
+    whole = {entry.subject: entry for entry in cache.subjects()}
+    for batch in loader:
+        assert torch.equal(batch.present, torch.tensor([whole[subject].present for subject in batch.subject]))
+        for k, subject in enumerate(batch.subject):
+            entry = whole[subject]
+            world = batch.affine[k].numpy() @ np.vstack([np.indices((12, 12, 8)).reshape(3, -1), np.ones((1, 1152))])
+            x, y, z = np.rint(np.linalg.solve(entry.affine, world)[:3]).astype(int)
+            assert np.array_equal(batch.images[k].numpy().reshape(3, -1), entry.images()[:, x, y, z])
+            assert np.array_equal(batch.foreground[k].numpy().reshape(3, -1), entry.foreground()[:, x, y, z])
+            label = np.full(x.shape, UNLABELLED) if entry.label() is None else entry.label()[x, y, z]
+            assert batch.label is None or np.array_equal(batch.label[k].numpy().ravel(), label)
 
 
 def test_absent_label_and_class_are_none():
