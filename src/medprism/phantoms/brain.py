@@ -141,11 +141,13 @@ def _signals(
 ) -> list[Array]:
     """Signal (N,) per modality: each tissue by its own T1, T2 and PD at that place, added up by fraction."""
     coarse = anatomy.template.coarse
-    noise = 0.8 * smooth_noise(rng, coarse, 9.0, 3) + 0.6 * smooth_noise(rng, coarse, 4.0, 3)
+    # regional, local and fine differences; the weights' squares add up to 1
+    scales = ((0.5, 20.0), (0.6, 8.0), (0.62, 4.0))
+    noise = np.sum([weight * smooth_noise(rng, coarse, scale, 3) for weight, scale in scales], 0)
     maps = np.concatenate([noise, anatomy.template.iron[None]]).astype(np.float32)
     water, second, third, iron = sample(maps, coarse, points)
     # more water lengthens both T1 and T2
-    variation = np.stack([water, 0.6 * water + 0.8 * second, 0.5 * water + 0.87 * third])
+    variation = np.stack([water, 0.4 * water + 0.92 * second, 0.5 * water + 0.87 * third])
     signals = [np.zeros(points.shape[0], np.float32) for _ in preset.protocols]
     for constants, part in zip(TISSUES.values(), fractions, strict=True):
         jitter = np.exp(rng.normal(0, (0.03, 0.03, 0.01)))
@@ -174,7 +176,7 @@ def _bias(rng: np.random.Generator, preset: Scanner, box: Box) -> list[Array]:
     """Receive field (X, Y, Z) per modality: mostly that of the coil, a little of each acquisition."""
     lattice = head_box(16.0)
     common, *own = smooth_noise(rng, lattice, 40.0, 1 + len(preset.protocols))
-    fields = np.stack([np.exp(preset.bias * (0.9 * common + 0.45 * each)) for each in own])
+    fields = np.stack([np.exp(preset.bias * (0.8 * common + 0.6 * each)) for each in own])
     return list(sample(fields, lattice, box.centres()).reshape(len(own), *box.shape))
 
 

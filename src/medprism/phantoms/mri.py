@@ -49,8 +49,8 @@ class Relaxation:
 # Gliomas Using Effective T2 Maps Derived from Dual-Echo Turbo Spin-Echo MRI").
 # All else, also the spreads, is chosen without a source: so that the parts of a tumour look as radiologists know them.
 TISSUES: dict[str, Relaxation] = {
-    "WM": Relaxation(832.0, 79.2, 0.691, 0.0097, 0.055),
-    "GM": Relaxation(1331.0, 110.0, 0.837, 0.010, 0.05),
+    "WM": Relaxation(832.0, 79.2, 0.691, 0.0097, 0.07),
+    "GM": Relaxation(1331.0, 110.0, 0.837, 0.010, 0.07),
     "CSF": Relaxation(4308.7, 1885.5, 1.0, 0.0, 0.01),
     "vessel": Relaxation(1584.0, 45.0, 0.85, 1.0, 0.05),
     "NCR": Relaxation(2500.0, 250.0, 0.95, 0.03, 0.20),

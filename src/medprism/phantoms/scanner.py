@@ -48,7 +48,7 @@ _T1_B = Sequence("gradient_echo", tr=8.0, te=3.0, flip=16)
 SCANNERS: dict[str, Scanner] = {
     "A": Scanner(
         "A",
-        0.06,
+        0.08,
         {
             "t1n": Protocol(_T1_A, (0.9, 0.9, 1.2), 1000, 0.035),
             "t1c": Protocol(_T1_A, (0.9, 0.9, 1.2), 1000, 0.035, contrast=True),

@@ -26,6 +26,7 @@ _STEP = 0.03  # of 1/ρ
 _LARGEST = 0.9 * _SPACING**2 / (6 * _STEP)  # diffusivity for which an explicit step is stable
 _MOST_STEPS = 1000
 _DETECTABLE = 0.12  # density seen as oedema
+_RIM = 0.35  # of log exposure between the border of the core and necrosis: the rim that is always alive
 _LOW_GRADE = 0.15  # part of the tumours that do not enhance
 
 
@@ -104,8 +105,10 @@ def grow(rng: np.random.Generator, anatomy: Anatomy) -> Tumour:
     age = np.log(exposure + 1e-4)
     core = age + 0.35 * noise[1]
     core -= np.quantile(core[oedema > 0], 1 - rng.uniform(0.25, 0.5))
-    necrosis = age + 0.4 * noise[2]
-    necrosis -= np.quantile(necrosis[core > 0], 1 - rng.uniform(0.15, 0.5))
+    # blood comes from outside: what is near a border lives on
+    necrosis = np.log(gaussian_filter(exposure, 3.0 / _SPACING) + 1e-4) + 0.4 * noise[2]
+    necrosis -= np.quantile(necrosis[core > 0], 1 - rng.uniform(0.2, 0.6))
+    necrosis = np.minimum(necrosis, core - _RIM)
     push = float(rng.uniform(1.0, 5.0) * (1.0 if enhances else 0.4) * min(1.0, (volume / 60e3) ** (1 / 3)))
     around = anatomy.template.coarse
     return Tumour(
