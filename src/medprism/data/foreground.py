@@ -43,16 +43,18 @@ def foreground(array: NDArray[Any], rule: Foreground) -> NDArray[np.bool_]:
 
 
 def _auto(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """`nonzero` if a good part is zero and nearly all of the rest stands out, else what stands out.
+    """`nonzero` where the zeros begin at the tissue, else what stands out.
 
-    Around an extracted brain the zeros end where the tissue ends. Around a body they are padding, or air clipped to
-    zero, with noise in between.
+    Around an extracted brain what is not zero is tissue, a voxel or two of dark fluid on it. Around a body the zeros
+    are padding, or air clipped to zero, and air with noise lies between.
     """
     whole = _nonzero(array)
     if not whole.any():
         return whole
-    clear = _closed(_large_parts(_majority(array > TISSUE * np.percentile(array[array != 0], 99))))
-    extracted = whole.mean() < 0.75 and (clear & whole).sum() > 0.9 * whole.sum()
+    tissue = array > TISSUE * np.percentile(array[array != 0], 99)
+    clear = _closed(_large_parts(_majority(tissue)), opening=0.03)
+    beyond = whole & ~ndimage.binary_dilation(clear, iterations=3)
+    extracted = whole.mean() < 0.9 and beyond.sum() < 0.02 * whole.sum()
     return whole if extracted else clear
 
 
@@ -79,17 +81,17 @@ def _large_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray((sizes >= LEAST_PART * sizes.max())[labels] & mask)
 
 
-def _closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _closed(mask: NDArray[np.bool_], opening: float = 0.01) -> NDArray[np.bool_]:
     """Cavities filled slice by slice: lungs and bowels are open to the ends of a volume, but not to its sides.
 
-    Bone and gas that a cropped volume cuts at its side are cavities too, so an opening below a hundredth of the slice
-    is closed. A slice without any foreground stays empty.
+    Gas and bone that a cropped volume cuts at its side are cavities too: what reaches the rim of the slice with less
+    than the part `opening` of its area is filled. A slice without any foreground stays empty.
     """
     out = np.zeros_like(mask)
     for z in np.flatnonzero(mask.any(axis=(0, 1))):
         labels, count = ndimage.label(~mask[..., z])
         rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-        open_air = np.bincount(labels.ravel(), minlength=count + 1) >= 0.01 * labels.size
+        open_air = np.bincount(labels.ravel(), minlength=count + 1) >= opening * labels.size
         open_air &= np.isin(np.arange(count + 1), rim)
         open_air[0] = False
         out[..., z] = ~open_air[labels]

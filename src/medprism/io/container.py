@@ -1,6 +1,7 @@
 """What a NIfTI file holds, checked: wholly there, one volume of real numbers, and an affine that says where."""
 
 import gzip
+import math
 import re
 import zlib
 from pathlib import Path
@@ -48,7 +49,7 @@ def open_nifti(file: Path) -> Image:
         raise UserError(msg)
     try:
         image = kind.from_bytes(raw)
-        needed = image.dataobj.offset + image.get_data_dtype().itemsize * int(np.prod(image.shape))
+        needed = image.dataobj.offset + image.get_data_dtype().itemsize * math.prod(image.shape)
     except (ImageFileError, HeaderDataError, ValueError, OSError) as error:
         msg = f"expected a sound NIfTI header, got '{error}' in {file}; convert it again from its source"
         raise UserError(msg) from error
@@ -76,7 +77,7 @@ def one_volume(image: Image, file: Path, volume: int | None) -> NDArray[Any]:
     if image.get_data_dtype().kind not in "iuf":
         msg = f"expected one real number per voxel, got {image.get_data_dtype()} in {file}; split it into real volumes"
         raise UserError(msg)
-    count = int(np.prod(shape[3:]))
+    count = math.prod(shape[3:])
     if volume is None and count > 1:
         msg = f"expected one volume, got {count} in {file}; name one of {file}#0 … {file}#{count - 1}"
         raise UserError(msg)
@@ -109,18 +110,18 @@ def sound_affine(image: Image, file: Path) -> NDArray[np.float64]:
 
 def _content(file: Path) -> bytes:
     """All bytes of a file, unpacked if they are gzip's, whatever the name says."""
-    if not file.exists():
-        msg = f"expected a scan, got no such file as {file}; check the path"
-        raise UserError(msg)
-    if file.is_dir():
-        msg = f"expected a .nii or .nii.gz file, got the folder {file}; convert DICOM with `dcm2niix -z y {file}`"
-        raise UserError(msg)
     try:
         raw = file.read_bytes()
         return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError as error:
+        msg = f"expected a scan, got no such file as {file}; check the path"
+        raise UserError(msg) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         msg = f"expected a whole gzip file, got a truncated or damaged one, {file}; copy or download it again"
         raise UserError(msg) from error
     except OSError as error:
-        msg = f"expected to read {file}, got '{error.strerror or error}' from the system; check the file and its rights"
+        if file.is_dir():
+            msg = f"expected a .nii or .nii.gz file, got the folder {file}; convert DICOM with `dcm2niix -z y {file}`"
+        else:
+            msg = f"expected to read {file}, got '{error.strerror or error}' from the system; check the file's rights"
         raise UserError(msg) from error

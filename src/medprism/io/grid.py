@@ -96,7 +96,8 @@ def affine_defect(affine: NDArray[np.float64]) -> str | None:
     if not np.array_equal(affine[3], (0, 0, 0, 1)):
         return "whose last row is not 0 0 0 1"
     sides = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (sides > 0).all() or abs(np.linalg.det(affine[:3, :3] / sides)) < 1e-3:
+    # Written so that NaN, which numbers near the end of float64 lead to, is a defect too.
+    if not ((sides > 0).all() and abs(np.linalg.det(affine[:3, :3] / sides)) >= 1e-3):
         return "that is singular (an axis is zero or two axes are parallel)"
     return None
 

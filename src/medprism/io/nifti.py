@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,7 @@ def _for_file(array: NDArray[Any], reference: Scan, kind: Literal["image", "labe
             raise ValueError(msg)
     data = from_ras(data, reference.file_affine)
     # (X, Y, Z, 1) is kept; of several volumes one is written.
-    single = int(np.prod(reference.file_shape[3:])) == 1
+    single = math.prod(reference.file_shape[3:]) == 1
     return data.reshape(reference.file_shape) if single else data
 
 
