@@ -36,17 +36,31 @@ def everything(folder):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
 @pytest.mark.parametrize("older", [False, True])
-def test_no_space_left(tmp_path, full_disk, name, older):
+@pytest.mark.parametrize("sidecar", [None, {"Synthetic": True}])
+def test_no_space_left(tmp_path, full_disk, name, older, sidecar):
     array = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
     if older:
         (tmp_path / name).write_bytes(b"older")
     with pytest.raises(
         UserError, match=rf"expected to write .*{name}, got 'No space left on device'.* free some space"
     ):
-        save_like(array, new_scan(array, Grid((9, 9, 9), np.eye(4))), tmp_path / name, kind="image", force=True)
+        save_like(
+            *(array, new_scan(array, Grid((9, 9, 9), np.eye(4))), tmp_path / name),
+            kind="image",
+            force=True,
+            sidecar=sidecar,
+        )
     assert everything(tmp_path) == ([name] if older else [])
     if older:
         assert (tmp_path / name).stat().st_size == 5
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_space_left_for_the_sidecar(tmp_path, full_disk):
+    scan = new_scan(np.zeros((1, 1, 1), np.float32), Grid((1, 1, 1), np.eye(4)))
+    with pytest.raises(UserError, match=r"expected to write .*out\.json"):
+        save_like(scan.array, scan, tmp_path / "out.nii.gz", kind="image", sidecar={"Sources": ["a" * 200]})
+    assert everything(tmp_path) == []
 
 
 def test_appears_only_when_whole(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -163,16 +164,20 @@ def save_like(
     image_class: Image = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     # Without an affine of its own the image leaves sform and qform as they are in the header.
     content = image_class(data, None, header).to_bytes()
-    with whole_file(path) as file:
+    note = "" if sidecar is None else json.dumps(sidecar, indent=2) + "\n"
+    with ExitStack() as both:
+        # The sidecar is whole on disk before the image is moved into place, so no disk fills up between the two.
+        if note:
+            text = both.enter_context(whole_file(beside))
+            text.write(note.encode())
+            text.flush()
+        file = both.enter_context(whole_file(path))
         if path.suffix == ".gz":
             # No name and no time in gzip's header: the same scan gives the same bytes.
             with gzip.GzipFile("", "wb", compresslevel=4, fileobj=file, mtime=0) as packed:
                 packed.write(content)
         else:
             file.write(content)
-    if sidecar is not None:
-        with whole_file(beside) as file:
-            file.write((json.dumps(sidecar, indent=2) + "\n").encode())
     return path
 
 
