@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,10 @@ def test_the_reference_is_the_named_scan_else_the_first_present():
         ({"spacing": (1, 1)}, "three sides in mm, got 2"),
         ({"margin": -1}, "margin of 0 or more"),
         ({"reference": "ct"}, "reference among t1n, t2w, got ct"),
+        (
+            {"normalisers": {"t1n": replace(DEFAULT_NORMALISERS["t1n"], clip=(0, 255))}},
+            r"within ±31, got \(0, 255\) for t1n",
+        ),
         ({"normalisers": {"ct": DEFAULT_NORMALISERS["ct"]}}, "normalisers for t1n, t2w, got ct"),
     ],
 )

@@ -37,7 +37,7 @@ def test_processes_give_the_same_and_bugs_are_raised():
 
 
 def test_a_killed_worker_is_said():
-    with pytest.raises(UserError, match=r"got one that was killed.*fewer workers, finished work is kept"):
+    with pytest.raises(UserError, match=r"got one that died.*fewer workers \(finished work is kept\)"):
         list(spread(square, [7], workers=1))
 
 

@@ -10,6 +10,9 @@ from medprism.data.intensity import DEFAULT_NORMALISERS, Normaliser
 from medprism.data.modalities import canonical
 from medprism.errors import UserError
 
+LARGEST = 31.0
+"""Of a normalised value: caches hold 16-bit steps of 2⁻¹⁰, and networks want numbers around 1."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,7 +27,7 @@ class Recipe:
         margin: Voxels kept around the foreground.
 
     Raises:
-        UserError: A spacing or margin that cannot be, or a modality that the cohort does not have.
+        UserError: A spacing, margin or clip that cannot be, or a modality that the cohort does not have.
     """
 
     modalities: tuple[str, ...]
@@ -44,6 +47,13 @@ class Recipe:
             raise UserError(
                 f"expected normalisers for {', '.join(self.modalities)}, got {', '.join(sorted(self.normalisers))}"
             )
+
+        for modality, normaliser in self.normalisers.items():
+            if max(map(abs, normaliser.clip)) > LARGEST:
+                raise UserError(
+                    f"expected normalised values within ±{LARGEST:g}, got {normaliser.clip} for {modality}; "
+                    "choose a smaller clip"
+                )
 
     @classmethod
     def of(

@@ -83,6 +83,6 @@ def _on_cluster(function: Callable[[Item], Result], items: Sequence[Item], sched
 
 def _killed() -> UserError:
     return UserError(
-        "expected workers to finish, got one that was killed, most likely for want of memory; "
-        "run again with fewer workers, finished work is kept"
+        "expected workers to finish, got one that died, most likely for want of memory; run again with fewer workers "
+        '(finished work is kept), and in a script of your own keep the call under `if __name__ == "__main__":`'
     )

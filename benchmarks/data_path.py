@@ -1,0 +1,196 @@
+"""How many crops per second: a prepared cache against MONAI's transforms on the same scans, in the same run.
+
+    python benchmarks/data_path.py --out data_path.json
+    python benchmarks/data_path.py --cohort cohort.json --patch 64 64 32
+
+Without a cohort, phantom brains at 1 mm are made (four scans and a label each). Every loader is asked for the same
+number of crops of the same size, images and label, of complete subjects, in one process and with all files in memory
+of the system. MONAI's transforms do as little as they can: load and crop. The cache's crops are moreover normalised,
+placed around the foreground, flipped and turned, and come with foreground masks and affines.
+
+- `LoadImaged`: load, then RandSpatialCropd; one crop for each time that the files are read.
+- `LoadImaged, N per load`: RandSpatialCropSamplesd; several crops of the same subject at once.
+- `PersistentDataset`: whole loaded volumes on disk, uncompressed, then RandSpatialCropd.
+- `CacheDataset`: whole loaded volumes in memory, then RandSpatialCropd: the limit, for cohorts that fit.
+
+The passes of all loaders alternate; medians over passes are reported, of the rates and of the ratios within a pass, as
+other work on the machine comes and goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from statistics import median
+
+import monai.data
+import monai.transforms as mt
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from medprism.data.cache import Cache
+from medprism.data.cohort import Cohort
+from medprism.data.entry import Entry
+from medprism.data.patches import PatchDataset
+from medprism.data.prepare import prepare
+from medprism.phantoms.cohort import write_brain_cohort
+
+Pass = Callable[[], Iterable[object]]
+PER_SUBJECT = 2  # crops of each subject in a pass, as in pre-training
+console = Console()
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    monai.utils.set_determinism(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        path = options.cohort or write_brain_cohort(
+            work / "scans", subjects=options.subjects, spacing=1.0, seed=options.seed
+        )
+        cohort = Cohort.load(path)
+        begun = time.perf_counter()
+        cache = prepare(cohort, work / "cache")
+        seconds = time.perf_counter() - begun
+        entries = complete(cache, tuple(options.patch))
+        loaders = {"medprism": ours(entries, options), **theirs(cohort, entries, options, work)}
+        rates = measure(loaders, crops=PER_SUBJECT * len(entries), passes=options.passes)
+    report(rates, entries, options, seconds, phantoms=options.cohort is None)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", type=Path, help="cohort.json; without it phantom brains are made")
+    parser.add_argument("--subjects", type=int, default=4, help="number of phantoms")
+    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 96], help="voxels along X, Y, Z")
+    parser.add_argument("--passes", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    return parser.parse_args()
+
+
+def complete(cache: Cache, patch: tuple[int, int, int]) -> list[Entry]:
+    """Subjects that MONAI's transforms can take too: all scans, a label, and no side shorter than the patch."""
+    entries = [e for e in cache.subjects() if all(e.present) and e.labelled and min(np.subtract(e.shape, patch)) >= 0]
+    if not entries:
+        raise SystemExit(f"no subject with all scans, a label and at least {patch} voxels; choose a smaller --patch")
+    return entries
+
+
+def ours(entries: list[Entry], options: argparse.Namespace) -> Pass:
+    dataset = PatchDataset(entries, tuple(options.patch), patches_per_subject=PER_SUBJECT, seed=options.seed)
+    epochs = iter(range(10**6))
+
+    def one_pass() -> Iterable[object]:
+        epoch = next(epochs)
+        return (dataset[epoch, index] for index in range(len(dataset)))
+
+    return one_pass
+
+
+def theirs(cohort: Cohort, entries: list[Entry], options: argparse.Namespace, work: Path) -> dict[str, Pass]:
+    """MONAI's loaders over the files of the same subjects."""
+    by_name = {subject.subject: subject for subject in cohort.subjects()}
+    files = []
+    for entry in entries:
+        subject = by_name[entry.subject]
+        label = subject.label_for(cohort.modalities[0])
+        assert label is not None
+        paths = {**subject.images, "label": label}
+        files.append({key: str(cohort.path(path)) for key, path in paths.items()})
+    keys = [*cohort.modalities, "label"]
+    load = mt.LoadImaged(keys, ensure_channel_first=True)
+    crop = mt.RandSpatialCropd(keys, options.patch, random_size=False)
+    several = mt.RandSpatialCropSamplesd(keys, options.patch, num_samples=PER_SUBJECT, random_size=False)
+    once = monai.data.Dataset(files, mt.Compose([load, crop]))
+    samples = monai.data.Dataset(files, mt.Compose([load, several]))
+    disk = monai.data.PersistentDataset(files, mt.Compose([load, crop]), cache_dir=work / "persistent")
+    memory = monai.data.CacheDataset(files, mt.Compose([load, crop]), progress=False)
+
+    def each(dataset: torch.utils.data.Dataset[object], times: int) -> Pass:
+        return lambda: (dataset[index] for _ in range(times) for index in range(len(files)))
+
+    return {
+        "monai LoadImaged": each(once, PER_SUBJECT),
+        f"monai LoadImaged, {PER_SUBJECT} per load": lambda: chain.from_iterable(each(samples, 1)()),
+        "monai PersistentDataset": each(disk, PER_SUBJECT),
+        "monai CacheDataset": each(memory, PER_SUBJECT),
+    }
+
+
+def measure(loaders: dict[str, Pass], *, crops: int, passes: int) -> dict[str, list[float]]:
+    """Crops per second of each pass; a first pass is not counted."""
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for number in track(range(passes + 1), "measuring", console=Console(stderr=True)):
+        for name, one_pass in loaders.items():
+            begun = time.perf_counter()
+            seen = sum(1 for _ in one_pass())
+            assert seen == crops, (name, seen, crops)
+            if number:
+                rates[name].append(crops / (time.perf_counter() - begun))
+    return rates
+
+
+def report(
+    rates: dict[str, list[float]], entries: list[Entry], options: argparse.Namespace, seconds: float, *, phantoms: bool
+) -> None:
+    rows = [
+        {
+            "loader": name,
+            "crops_per_second": median(values),
+            "slowest": min(values),
+            "fastest": max(values),
+            "medprism_is_faster_by": median(a / b for a, b in zip(rates["medprism"], values, strict=True)),
+        }
+        for name, values in rates.items()
+    ]
+    result = {
+        "benchmark": "data_path",
+        "data": "phantom brains at 1 mm" if phantoms else "the given cohort",
+        "subjects": len(entries),
+        "volume": list(entries[0].shape),
+        "scans_per_subject": len(entries[0].present),
+        "patch": options.patch,
+        "passes": options.passes,
+        "seed": options.seed,
+        "prepare_seconds_per_subject": seconds / len(entries),
+        "cache_megabytes_per_subject": sum(entry.megabytes for entry in entries) / len(entries),
+        "rows": rows,
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
+        "versions": {name: version(name) for name in ("medprism", "monai", "torch", "numpy", "blosc2", "nibabel")}
+        | {"python": platform.python_version()},
+    }
+    table = Table(title=f"crops of {'×'.join(map(str, options.patch))}, {result['data']}, {processor()}")
+    for column in ("loader", "crops/s (median)", "slowest", "fastest", "medprism is faster by"):
+        table.add_column(column, justify="left" if column == "loader" else "right")
+    for row in rows:
+        name, *numbers = row.values()
+        table.add_row(str(name), *(f"{number:.2f}" for number in numbers))
+    console.print(table)
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def processor() -> str:
+    """Model of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
