@@ -75,9 +75,9 @@ class _Recipe:
         parts = np.split(order, np.cumsum(counts)[:-1])
         return {name: sorted(int(i) for i in part) for name, part in zip(_SPLITS, parts, strict=True)}
 
-    def present(self, index: int) -> tuple[str, ...]:
+    def present(self, index: int, splits: dict[str, list[int]] | None = None) -> tuple[str, ...]:
         """Modalities of a subject. Only training subjects lose scans: evaluation needs the truth."""
-        if index not in self.splits()["training"]:
+        if index not in (splits or self.splits())["training"]:
             return MODALITIES
         rng = np.random.default_rng([self.seed, index, *b"missing"])
         kept = rng.random(len(MODALITIES)) >= self.missing_rate
