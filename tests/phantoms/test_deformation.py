@@ -36,7 +36,7 @@ def test_opposite_velocity_is_the_inverse(velocity):
     assert np.abs(there).max() > 8
     error = np.abs(compose(there, back, BOX))
     assert error.max() < 1.0  # mm, half a voxel
-    assert error.mean() < 0.02
+    assert error.mean() < 0.05
 
 
 def test_two_halves_make_the_whole(velocity):
