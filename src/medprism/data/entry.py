@@ -1,8 +1,8 @@
 """One prepared subject on disk: a folder of three chunked arrays, a table of foreground voxels and a description.
 
 - `images.b2nd`: (present scans, X, Y, Z) int16, normalised intensities in steps of 2⁻¹⁰. The rounding error, at most
-  0.0005 (a quarter of a HU), is far below the noise of any scan. float16 takes a fifth more space, errs up to four
-  times as much, and NumPy needs ten times as long to make float32 of it; float32 takes twice the space.
+  0.0005 (a quarter of a HU), is far below the noise of any scan. float16 takes 10 to 25 % more space, errs up
+  to four times as much, and NumPy needs ten times as long to make float32 of it; float32 takes twice the space.
 - `foreground.b2nd`: (X, Y, Z), bit m is the foreground of modality m: one array to unpack instead of M.
 - `label.b2nd`: (X, Y, Z) uint8 or uint16, only where the subject has a label.
 - `centres.npy`: (K, 3) foreground voxels drawn at random once, so that a crop is placed without reading any image.
