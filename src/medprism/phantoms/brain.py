@@ -81,7 +81,7 @@ def brain_subject(seed: int, index: int, spacing: float = 3.0, scanner: str = "A
     noise = _rng(seed, index, "noise", scanner)
     images = {}
     for (name, protocol), signal, field in zip(preset.protocols.items(), signals, fields, strict=True):
-        blurred = _blur(_spread(signal, where, box), protocol, box, factor)
+        blurred = _blur(_spread(signal, where, box), protocol, box)
         images[name] = _measure(noise, block_mean(blurred, factor) * field, protocol, spacing, mask)
     truth: dict[str, object] = {
         "size": list(anatomy.size),
@@ -166,7 +166,7 @@ def _signals(
     return signals
 
 
-def _blur(volume: Array, protocol: Protocol, box: Box, factor: int) -> Array:
+def _blur(volume: Array, protocol: Protocol, box: Box) -> Array:
     """Point spread of the acquisition beyond that of the voxel itself."""
     sigma = [fwhm * _FWHM_TO_SIGMA / box.spacing for fwhm in protocol.blur]
     return np.asarray(gaussian_filter(volume, [s if s > 0.25 else 0 for s in sigma], truncate=3.0), np.float32)
