@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from medprism.data.modalities import KIND
+from medprism.data.modalities import KIND, MODALITIES
 from medprism.evaluation.results import Row, Score
 from medprism.evaluation.rivals import RIVALS
 from medprism.evaluation.statistics import Bootstrap
@@ -84,7 +84,7 @@ def _groups(table: Mapping[Pair, Values], protocol: str, method: str) -> Iterato
     groups: dict[str, list[Pair]] = {MEAN: off}
     if protocol == "paper" and method == "model":
         groups["with diagonal"] = [pair for pair in table if len(pair[0]) == 1]
-    for pair in off:
+    for pair in sorted(off, key=lambda pair: MODALITIES.index(pair[1])):
         groups.setdefault(f"to {pair[1]}", []).append(pair)
     if len({KIND[modality] for pair in off for modality in (*pair[0], pair[1])}) > 1:
         for pair in off:

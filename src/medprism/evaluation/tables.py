@@ -55,7 +55,7 @@ def number(value: float | None, metric: str) -> str:
     """A value with the digits that its metric deserves."""
     if value is None:
         return "–"
-    return f"{value:.{ {'psnr': 2, 'mae_hu': 1}.get(metric, 3) }f}"
+    return f"{value:.{ {'psnr': 2, 'mae_hu': 1}.get(metric, 3) }f}".replace("-", "−")
 
 
 def _square(results: Results, protocol: str, metric: str) -> Table:
