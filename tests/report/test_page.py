@@ -2,6 +2,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from io import StringIO
 
@@ -65,7 +67,7 @@ def evaluate(out, *, seed=0, model_law=law, name="fake", rename=None, log=True, 
 
 
 def page(runs, out, **keys):
-    return report(runs, out, **keys).read_text(encoding="utf-8")
+    return report(runs, out=out, **keys).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,23 @@ def test_run_without_evaluation_shows_its_training(tmp_path):
     assert any(i["src"].startswith("data:image/svg+xml") for i in found.all("img"))
 
 
+def test_training_run_beside_its_evaluation_is_one_run(tmp_path):
+    out = evaluate(tmp_path / "evaluation", log=False)
+    run = tmp_path / "first-run"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "model.json").write_text(json.dumps({"sha256": "ab" * 32}))
+    (run / "metrics.csv").write_text("epoch,train/loss\n0,2\n1,1\n")
+    found = Page(page([run, out], tmp_path / "report.html"))
+    assert "runs" not in {attrs["id"] for attrs in found.all("section")}
+    assert "no training log" not in found.words
+    assert "not there" not in found.words
+
+
+def test_help_does_not_wait_for_the_figures():
+    code = "import sys, medprism.report.page; sys.exit('matplotlib' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_what_a_split_or_phantom_means_is_written(tmp_path):
     out = evaluate(tmp_path / "evaluation", split="training", name="phantom-brain-A")
     words = Page(page([out], tmp_path / "report.html")).words
@@ -193,7 +212,7 @@ def test_existing_file_is_kept_without_force(run, tmp_path):
     out = tmp_path / "report.html"
     out.write_text("mine")
     with pytest.raises(UserError, match="--force"):
-        report([run], out)
+        report([run], out=out)
     assert out.read_text() == "mine"
     assert "<!doctype html>" in page([run], out, force=True)
 
@@ -202,5 +221,5 @@ def test_existing_file_is_kept_without_force(run, tmp_path):
 def test_what_is_no_run_is_told(tmp_path, runs):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="expected"):
-        report([tmp_path / name for name in runs], tmp_path / "report.html")
+        report([tmp_path / name for name in runs], out=tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()

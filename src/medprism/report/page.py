@@ -1,35 +1,18 @@
-"""`report`: one HTML file that shows runs to people. It needs no network and no other file to be opened."""
+"""The verb `report`: one HTML file that shows runs to people. It needs no network and no other file to be opened."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-import medprism
-from medprism.evaluation.comparison import caution
-from medprism.evaluation.protocols import LEAK
-from medprism.evaluation.results import Results
-from medprism.evaluation.summaries import MEAN
-from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
 from medprism.io.atomic import refuse_existing, whole_file
-from medprism.report import cohort, figures, pictures, representation, tables
-from medprism.report.runs import Run, read_runs
-
-_TEMPLATES = PackageLoader("medprism.report", "templates")
 
 
-def report(runs: Sequence[Path], out: Path, *, force: bool = False) -> Path:
-    """Write a report of one or several runs.
+def report(runs: list[Path], *, out: Path, force: bool = False) -> Path:
+    """Write one HTML page about one or several runs: cohort, curves, tables, pictures, representation.
 
     Args:
-        runs: folders of `evaluate`, or of training runs.
+        runs: folders of `evaluate`, or of training runs that hold one as `evaluation`. A training run beside the
+            evaluation of its model adds the curves.
         out: the HTML file.
         force: replace a file that is there.
 
@@ -39,145 +22,13 @@ def report(runs: Sequence[Path], out: Path, *, force: bool = False) -> Path:
     Raises:
         UserError: a folder is no run, or the file exists.
     """
+    # Here, so that the help need not wait for the figures.
+    from medprism.report.render import render
+    from medprism.report.runs import read_runs
+
     out = Path(out)
     refuse_existing(out, force=force)
     text = render(read_runs([Path(run) for run in runs]))
     with whole_file(out) as file:
         file.write(text.encode())
     return out
-
-
-def render(runs: Sequence[Run]) -> str:
-    """The page as text. Everything that comes from data is escaped by the template engine."""
-    environment = Environment(
-        loader=_TEMPLATES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script, sheet = (_source(environment, name) for name in ("report.js", "report.css"))
-    heads = [run.results.head for run in runs if run.results is not None]
-    listed = next((run for run in runs if run.subjects and run.results), None)
-    return environment.get_template("report.html.j2").render(
-        title=_title(runs),
-        style=Markup(sheet),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=medprism.__version__,
-        phantom=any(head.get("phantom") for head in heads),
-        runs=[_run(run) for run in runs],
-        compared={protocol: tables.compare(runs, protocol) for protocol in _shared(runs)} if len(runs) > 1 else {},
-        compared_metrics=[f"{NAMES[metric]} {ARROWS[metric]}" for metric in ("psnr", "ssim", "nmse")],
-        sides=cohort.sides(listed.subjects, listed.results.head["modalities"]) if listed and listed.results else [],
-        cohort_of=listed.name if listed else "",
-        one_cohort=len({head["split_hash"] for head in heads}) <= 1,
-        curves=figures.curves({run.name: run.log for run in runs}),
-        leak=LEAK,
-    )
-
-
-def _run(run: Run) -> dict[str, Any]:
-    """What the template shows of one run."""
-    about: dict[str, Any] = {"name": run.name, "missing": run.missing, "facts": _facts(run), "protocols": []}
-    about |= {"viewers": [], "ranked_by": "", "map": None, "caution": None, "split": "", "subjects": 0, "persons": 0}
-    if run.results is None:
-        return about
-    head = run.results.head
-    about |= {"caution": caution(head["split"]), **{key: head[key] for key in ("split", "subjects", "persons")}}
-    about["protocols"] = [_protocol(run.results, protocol) for protocol in _protocols(run.results)]
-    if run.slices is not None:
-        about["viewers"], about["ranked_by"] = pictures.viewers(run.slices, head["modalities"])
-    if run.representation is not None:
-        about["map"] = representation.embed(run.representation, head["modalities"], seed=head["seed"])
-    return about
-
-
-def _protocol(results: Results, protocol: str) -> dict[str, Any]:
-    lines = tables.means(results, protocol)
-    return {
-        "name": protocol,
-        "region": HEADLINE[protocol],
-        "cards": lines[:3],
-        "means": lines,
-        "groups": tables.groups(results, protocol),
-        "heat": [tables.squares(results, protocol, metric) for metric in ("psnr", "ssim", "nmse")],
-        "long": tables.long_table(results, protocol),
-        "pairs": figures.pairs(results, protocol),
-        "pair_count": len({(row.given, row.target) for row in results.select(protocol=protocol, group="pair")}),
-        "sentence": _sentence(results, protocol),
-    }
-
-
-def _sentence(results: Results, protocol: str) -> tuple[str, str]:
-    """How the model stands against its rivals: a verdict for the colour, and a sentence."""
-    lines = [line for line in tables.means(results, protocol) if line.region == HEADLINE[protocol]][:3]
-    words: dict[str, list[str]] = {"loses": [], "level": [], "wins": []}
-    for line in lines:
-        found = [cell.verdict for cell in line.differences if cell.verdict]
-        worst = next((word for word in words if word in found), None)
-        if worst:
-            words[worst].append(line.metric.split()[0])
-    if not any(words.values()):
-        return "level", "There is no rival to compare with: the cohort has no training subjects with these pairs."
-    texts = {
-        "loses": "loses to a trivial rival in {}",
-        "level": "is no better than a trivial rival in {} beyond its 95 % interval",
-        "wins": "beats both trivial rivals in {}",
-    }
-    parts = [texts[word].format(", ".join(names)) for word, names in words.items() if names]
-    return next(word for word, names in words.items() if names), f"The model {'; it '.join(parts)}."
-
-
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """Where the numbers come from, as (name, value)."""
-    facts: list[tuple[str, object]] = []
-    if run.results is not None:
-        head, machine = run.results.head, run.results.head.get("machine", {})
-        facts += [
-            ("cohort", head.get("cohort")),
-            ("modalities", " ".join(head.get("modalities", ()))),
-            ("scored", f"{head.get('split')} split, {head.get('subjects')} subjects, {head.get('persons')} persons"),
-            ("only the first", head.get("limit")),
-            ("split hash", str(head.get("split_hash"))[:16]),
-            ("bootstrap seed", head.get("seed")),
-            ("version", f"medprism {head.get('version')}"),
-            ("machine", ", ".join(f"{key} {value}" for key, value in machine.items())),
-            ("intensities", "; ".join(f"{name}: {_recipe(recipe)}" for name, recipe in head.get("recipe", {}).items())),
-        ]
-    card = run.card
-    facts += [
-        ("model", json.dumps(card["architecture"])[:300] if "architecture" in card else None),
-        ("weights", str(card["sha256"])[:16] if card.get("sha256") else None),
-        ("trained on", card.get("cohort")),
-        ("voxels", f"{_by(card['spacing'])} mm" if card.get("spacing") else None),
-        ("patch", f"{_by(card['patch_size'])} voxels" if card.get("patch_size") else None),
-        ("cite", card.get("citation")),
-    ]
-    return [(name, str(value)) for name, value in facts if value not in (None, "")]
-
-
-def _recipe(recipe: dict[str, Any]) -> str:
-    """A normaliser in words."""
-    limits = "" if recipe["kind"] == "zscore" else f" {recipe['limits'][0]:g} to {recipe['limits'][1]:g}"
-    unit = recipe["unit"] if recipe["kind"] in ("window", "suv") else ""
-    return f"{recipe['kind']}{limits} {unit}".strip() + f", clipped to {recipe['clip'][0]:g} … {recipe['clip'][1]:g}"
-
-
-def _by(sides: Sequence[float]) -> str:
-    return " × ".join(f"{side:g}" for side in sides)
-
-
-def _title(runs: Sequence[Run]) -> str:
-    names = {str(run.results.head.get("cohort")) for run in runs if run.results is not None}
-    return f"Modality transfer on {', '.join(sorted(names))}" if names else f"Training of {runs[0].name}"
-
-
-def _protocols(results: Results) -> list[str]:
-    return str(results.head["protocol"]).split("+")
-
-
-def _shared(runs: Sequence[Run]) -> list[str]:
-    """The protocols that every evaluated run was scored under."""
-    each = [_protocols(run.results) for run in runs if run.results is not None and run.results.select(group=MEAN)]
-    return [name for name in each[0] if all(name in other for other in each)] if each else []
-
-
-def _source(environment: Environment, name: str) -> str:
-    return _TEMPLATES.get_source(environment, name)[0].strip()

@@ -60,7 +60,20 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for run, path in zip(runs, resolved, strict=True):
         if path.name == "evaluation" or sum(other.name == path.name for other in resolved) > 1:
             run.name = f"{path.parent.name}/{path.name}" if path.name != "evaluation" else path.parent.name
-    return runs
+    return _joined(runs)
+
+
+def _joined(runs: list[Run]) -> list[Run]:
+    """A training run and the evaluation of its model are one run, if both were given."""
+    trained = {run.card["sha256"]: run for run in runs if run.results is None and run.card.get("sha256")}
+    for run in runs:
+        origin = trained.get(run.results.head.get("model_hash")) if run.results is not None else None
+        if origin is not None:
+            run.name, run.log = origin.name, run.log or origin.log
+            if run.log and "training log" in run.missing:
+                run.missing.remove("training log")
+    evaluated = {run.results.head.get("model_hash") for run in runs if run.results is not None}
+    return [run for run in runs if run.results is not None or run.card.get("sha256") not in evaluated]
 
 
 def _read(path: Path) -> Run:
