@@ -62,7 +62,7 @@ def main() -> None:
         )
         cohort = Cohort.load(path)
         begun = time.perf_counter()
-        cache = prepare(cohort, work / "cache")
+        cache = prepare(cohort, out=work / "cache")
         seconds = time.perf_counter() - begun
         entries = complete(cache, tuple(options.patch))
         loaders = {"medprism": ours(entries, options), **theirs(cohort, entries, options, work)}

@@ -160,7 +160,7 @@ def test_crops_are_centred_on_foreground_where_the_border_allows():
 
 
 def test_crops_of_a_prepared_cohort_are_what_the_volumes_hold(tmp_path):
-    cache = prepare(write_cohort(tmp_path / "data"), tmp_path / "cache")
+    cache = prepare(write_cohort(tmp_path / "data"), out=tmp_path / "cache")
     dataset = PatchDataset(cache.subjects(), (12, 12, 8), patches_per_subject=3, seed=1)
     loader = DataLoader(dataset, 3, sampler=EpochSampler(len(dataset), 3, seed=1), num_workers=2, collate_fn=collate)
     whole = {entry.subject: entry for entry in cache.subjects()}

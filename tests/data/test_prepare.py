@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("made")
     cohort = write_cohort(root / "data")
     cohort.save(root / "data/cohort.json")
-    prepare(root / "data/cohort.json", root / "cache", margin=2)
+    prepare(root / "data/cohort.json", out=root / "cache", margin=2)
     return root
 
 
@@ -39,7 +39,7 @@ def copy(made, tmp_path):
 
 
 def again(root, **options):
-    return prepare(root / "data/cohort.json", root / "cache", margin=2, **options)
+    return prepare(root / "data/cohort.json", out=root / "cache", margin=2, **options)
 
 
 def contents(cache):
@@ -110,7 +110,7 @@ def test_preparing_again_keeps_everything(copy):
 
 
 def test_processes_make_the_same_bytes(made, tmp_path):
-    prepare(made / "data/cohort.json", tmp_path / "other", margin=2, workers=2)
+    prepare(made / "data/cohort.json", out=tmp_path / "other", margin=2, workers=2)
     assert contents(tmp_path / "other") == contents(made / "cache")
 
 
@@ -120,7 +120,7 @@ def test_a_dask_cluster_makes_the_same_bytes(made, tmp_path):
     with distributed.LocalCluster(
         processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
     ) as cluster:
-        prepare(made / "data/cohort.json", tmp_path / "other", margin=2, scheduler=cluster.scheduler_address)
+        prepare(made / "data/cohort.json", out=tmp_path / "other", margin=2, scheduler=cluster.scheduler_address)
     assert contents(tmp_path / "other") == contents(made / "cache")
 
 
@@ -137,7 +137,7 @@ def slow(path, content):
     if len(done) == 12:  # in the middle of the third subject
         os.kill(os.getpid(), signal.SIGKILL)
 Path.write_bytes = slow
-prepare(sys.argv[1], sys.argv[2], margin=2)
+prepare(sys.argv[1], out=sys.argv[2], margin=2)
 """
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_was_killed_goes_on(made, tmp_path):
     before = times(out)
     assert len(before) == 2
     assert len(list(out.glob("entries/.unfinished-*"))) == 1
-    prepare(cohort, out, margin=2)
+    prepare(cohort, out=out, margin=2)
     assert not list(out.glob("entries/.unfinished-*"))
     assert before.items() <= times(out).items()
     assert contents(out) == contents(made / "cache")
@@ -206,9 +206,9 @@ def test_an_entry_swapped_for_another_sound_one_is_found(copy):
 def test_another_recipe_needs_force(copy, options, what):
     before = contents(copy / "cache")
     with pytest.raises(UserError, match=rf"got another {what}.*pass --force"):
-        prepare(copy / "data/cohort.json", copy / "cache", **{"margin": 2, **options})
+        prepare(copy / "data/cohort.json", out=copy / "cache", **{"margin": 2, **options})
     assert contents(copy / "cache") == before
-    cache = prepare(copy / "data/cohort.json", copy / "cache", force=True, **{"margin": 2, **options})
+    cache = prepare(copy / "data/cohort.json", out=copy / "cache", force=True, **{"margin": 2, **options})
     assert len(times(copy / "cache")) == 5
     cache.verify()
 
@@ -217,8 +217,8 @@ def test_other_splits_need_force_and_cost_nothing(copy):
     cohort, before = Cohort.load(copy / "data/cohort.json"), times(copy / "cache")
     other = replace(cohort, validation=cohort.test, test=cohort.validation)
     with pytest.raises(UserError, match=r"another cohort \(its split_hash\)"):
-        prepare(other, copy / "cache", margin=2)
-    cache = prepare(other, copy / "cache", margin=2, force=True)
+        prepare(other, out=copy / "cache", margin=2)
+    cache = prepare(other, out=copy / "cache", margin=2, force=True)
     assert cache.split_hash == other.split_hash != cohort.split_hash
     assert times(copy / "cache") == before
 
@@ -238,10 +238,10 @@ def test_another_version_is_refused_and_replaced_by_force(copy):
 def test_a_folder_with_other_things_is_never_touched(made, tmp_path, force):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="a new or empty folder"):
-        prepare(made / "data/cohort.json", tmp_path, force=force)
+        prepare(made / "data/cohort.json", out=tmp_path, force=force)
     (tmp_path / "cache.json").write_text('{"by": "another program"}')
     with pytest.raises(UserError, match="got something else"):
-        prepare(made / "data/cohort.json", tmp_path, force=force)
+        prepare(made / "data/cohort.json", out=tmp_path, force=force)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache.json", "thesis.txt"]
 
 
@@ -266,11 +266,11 @@ def test_a_full_disk_is_said_and_what_is_finished_is_kept(made, tmp_path, monkey
     monkeypatch.setattr(Path, "write_bytes", full)
     message = r"s3: expected to write .*No space left.*free some space and run again.*3 of 5 subjects"
     with pytest.raises(UserError, match=message):
-        prepare(made / "data/cohort.json", tmp_path / "cache", margin=2)
+        prepare(made / "data/cohort.json", out=tmp_path / "cache", margin=2)
     assert len(times(tmp_path / "cache")) == 2
     assert sorted(path.name for path in tmp_path.glob("cache/entries/.*")) == []
     monkeypatch.undo()
-    prepare(made / "data/cohort.json", tmp_path / "cache", margin=2)
+    prepare(made / "data/cohort.json", out=tmp_path / "cache", margin=2)
     assert contents(tmp_path / "cache") == contents(made / "cache")
 
 
@@ -278,7 +278,7 @@ def fails(root, subject, message, **changes):
     """Preparing the cohort fails over one subject; all others are kept, the cache is not complete."""
     cohort = Cohort.load(root / "data/cohort.json")
     with pytest.raises(UserError, match=message) as caught:
-        prepare(replace(cohort, **changes), root / "new", margin=2)
+        prepare(replace(cohort, **changes), out=root / "new", margin=2)
     assert subject in str(caught.value)
     assert "\n" not in str(caught.value)
     assert {name.split("-")[0] for name in times(root / "new")} == {"s1", "s2", "s3", "s4", "s5"} - {subject}
@@ -316,7 +316,7 @@ def test_damaged_empty_and_missing_scans_are_named(copy):
     cohort = write_cohort(copy / "other")
     (copy / "other/s3/t1.nii.gz").unlink()
     with pytest.raises(UserError, match=r"s3: expected to read .*s3/t1.nii.gz, got No such file"):
-        prepare(cohort, copy / "new")
+        prepare(cohort, out=copy / "new")
 
 
 def test_several_failures_are_counted_and_logged(copy, caplog):
@@ -324,7 +324,7 @@ def test_several_failures_are_counted_and_logged(copy, caplog):
         (copy / f"data/{subject}/t1.nii.gz").write_bytes(b"")
     cohort = Cohort.load(copy / "data/cohort.json")
     with pytest.raises(UserError, match=r"s1.*\(2 of 5 subjects failed, all are in the log\)"):
-        prepare(cohort, copy / "new")
+        prepare(cohort, out=copy / "new")
     assert [any(name in record.message for record in caplog.records) for name in ("s1", "s2", "s3")] == [
         True,
         False,
@@ -348,7 +348,7 @@ def test_the_label_of_the_reference_grid_is_taken(tmp_path):
         training=(Subject("a", "a", images, segs=segs),),
     )
     for reference, value in (("t1n", 1), ("t2w", 2)):
-        cache = prepare(cohort, tmp_path / reference, reference=reference)
+        cache = prepare(cohort, out=tmp_path / reference, reference=reference)
         assert set(np.unique(cache.subjects()[0].label())) == {0, value}
 
 
@@ -359,7 +359,7 @@ def test_subjects_whose_names_are_alike_in_file_names_stay_apart(tmp_path):
     save_like(head(seed=0).array, head(), tmp_path / "1.nii.gz", kind="image", force=True)  # same scan, other subject
     subjects = tuple(Subject(name, name, {"t1n": f"{k}.nii.gz"}) for k, name in enumerate(names))
     cohort = Cohort("odd", ("t1n",), {}, {}, tmp_path, training=subjects)
-    cache = prepare(cohort, tmp_path / "cache")
+    cache = prepare(cohort, out=tmp_path / "cache")
     assert [entry.subject for entry in cache.subjects()] == list(names)
     assert len({entry.folder for entry in cache.subjects()}) == 4
 
@@ -380,7 +380,7 @@ def test_sarcoma_scans_keep_their_tumour(tmp_path):
         for name in ("STS_002", "STS_031")
     )
     cohort = Cohort("sts", tuple(files), {"background": 0, "tumour": 1}, {}, root, training=subjects)
-    for entry, subject in zip(prepare(cohort, tmp_path / "sts").subjects(), subjects, strict=True):
+    for entry, subject in zip(prepare(cohort, out=tmp_path / "sts").subjects(), subjects, strict=True):
         whole, mr = (read_scan(cohort.path(subject.segs[m])) for m in ("ct", "t1n"))
         voxel = np.prod(entry.grid.spacing)
         assert np.isclose(entry.label().sum() * voxel, whole.array.sum() * np.prod(whole.grid.spacing), rtol=0.02)

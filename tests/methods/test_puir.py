@@ -161,7 +161,7 @@ def test_equivariance_is_cross_entropy_of_the_drawn_turns():
     method = objective(PUIRConfig(contrastive=0, decomposition=0, invariance=0, rotations="cube"), net)
     data = batch(MIXED)
     views = method.views(data, epoch=0)
-    z = net.encode(views.first)[-1].mean(dim=(2, 3, 4))
+    z = net.encode(views.first, views.source)[-1].mean(dim=(2, 3, 4))
     expected = F.cross_entropy(method.classify(z), torch.tensor(views.turns))
     torch.testing.assert_close(method.losses(net, data, epoch=0)["equivariance"], expected)
     assert method.classify.out_features == 24

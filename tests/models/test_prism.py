@@ -24,7 +24,7 @@ def test_one_channel_equals_the_modality_repeated(backbone):
     net = network(backbone)
     x = torch.randn(1, 1, *SIZE[backbone])
     with torch.no_grad():
-        single, repeated = net.encode(x), net.encode(x.expand(-1, 3, -1, -1, -1))
+        single, repeated = net.encode(x, torch.tensor([0])), net.backbone.encode(x.expand(-1, 3, -1, -1, -1))
     assert len(single) == len(net.backbone.channels)
     for a, b, channels, stride in zip(single, repeated, net.backbone.channels, net.backbone.strides, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -36,7 +36,7 @@ def test_swinunetr_taken_apart_equals_monai():
     net = network("swinunetr", prior="none")
     x = torch.randn(1, 3, *SIZE["swinunetr"])
     with torch.no_grad():
-        *skips, z = net.encode(x)
+        *skips, z = net.backbone.encode(x)
         torch.testing.assert_close(net.decode(skips, z), net.backbone.net(x))
 
 
@@ -44,7 +44,7 @@ def test_swinunetr_taken_apart_equals_monai():
 @pytest.mark.parametrize("fusion", ["paper", "release"])
 def test_shapes_and_gradients_of_every_choice(prior, fusion):
     net = network(prior=prior, fusion=fusion)
-    z, x_h, images = net(torch.randn(2, 1, 16, 16, 16))
+    z, x_h, images = net(torch.randn(2, 1, 16, 16, 16), torch.tensor([0, 2]))
     assert z.shape == x_h.shape == (2, 16, 4, 4, 4)
     assert images.shape == (2, 3, 16, 16, 16)
     images.square().mean().backward()
@@ -56,7 +56,7 @@ def test_shapes_and_gradients_of_every_choice(prior, fusion):
 def test_other_sizes_than_the_patch(prior):
     net = network(prior=prior)
     with torch.no_grad():
-        assert net(torch.randn(1, 1, 24, 16, 32))[2].shape == (1, 3, 24, 16, 32)
+        assert net(torch.randn(1, 1, 24, 16, 32), torch.tensor([1]))[2].shape == (1, 3, 24, 16, 32)
 
 
 def test_channel_retrieval_against_attention_written_out():
@@ -86,16 +86,17 @@ def test_generate_from_one_source_equals_its_forward():
     net, images = network(), torch.randn(2, 3, 16, 16, 16)
     present = torch.tensor([[False, True, False], [True, False, False]])
     with torch.no_grad():
-        expected = net(torch.stack([images[0, 1], images[1, 0]])[:, None])[2]
+        expected = net(torch.stack([images[0, 1], images[1, 0]])[:, None], torch.tensor([1, 0]))[2]
         torch.testing.assert_close(net.generate(images, present), expected)
 
 
 def test_generate_averages_over_sources_and_ignores_absent_content_and_order():
+    """The order of a `tagged` network's modalities is that of its stem, so the repeated one is permuted here."""
     net, images = network(), torch.randn(2, 3, 16, 16, 16)
     present = torch.tensor([[True, True, False], [False, True, True]])
     with torch.no_grad():
         out = net.generate(images, present)
-        *skips, z = net.encode(images[0, :2, None])
+        *skips, z = net.encode(images[0, :2, None], torch.tensor([0, 1]))
         means = [f.mean(dim=0, keepdim=True) for f in (*skips, net.personalise(z))]
         torch.testing.assert_close(out[:1], net.decode(means[:-1], means[-1]), rtol=1e-4, atol=1e-5)
         images[~present] = math.nan
@@ -127,8 +128,28 @@ def test_build_gives_the_same_network_back():
     net = network(prior="token", fusion="release")
     again = build(net.architecture)
     again.load_state_dict(net.state_dict())
-    x = torch.randn(1, 1, 16, 16, 16)
+    x, source = torch.randn(1, 1, 16, 16, 16), torch.tensor([1])
     with torch.no_grad():
-        assert torch.equal(again.eval()(x)[2], net(x)[2])
+        assert torch.equal(again.eval()(x, source)[2], net(x, source)[2])
     with pytest.raises(UserError, match="architecture"):
         build({"network": {"backbone": "unet", "colour": 1}, "modalities": 3, "patch_size": [16, 16, 16]})
+
+
+def test_tagged_source_goes_into_its_own_channel():
+    """The stem sees the scan in its modality's channel, ones in its tag's, zeros else."""
+    net = network(source="tagged")
+    seen = []
+    net.backbone.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    x = torch.randn(2, 1, 16, 16, 16)
+    net.encode(x, torch.tensor([2, 0]))
+    expected = torch.zeros(2, 6, 16, 16, 16)
+    expected[0, 2], expected[1, 0], expected[0, 5], expected[1, 3] = x[0, 0], x[1, 0], 1, 1
+    assert torch.equal(seen[0], expected)
+
+
+@pytest.mark.parametrize("source", ["repeated", "tagged"])
+def test_only_a_tagged_network_is_told_the_modality(source):
+    net, x = network(source=source), torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        first, second = (net(x, torch.tensor([m]))[2] for m in (0, 1))
+    assert torch.equal(first, second) == (source == "repeated")

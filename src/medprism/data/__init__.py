@@ -1,0 +1,1 @@
+"""From files to batches: cohorts and layouts, intensities, the prepared cache, patches."""

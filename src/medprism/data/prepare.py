@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 def prepare(
     cohort: Cohort | Path | str,
-    out: Path | str,
     *,
+    out: Path | str,
     spacing: tuple[float, float, float] | None = None,
     reference: str | None = None,
     normalisers: dict[str, Normaliser] | None = None,

@@ -66,6 +66,7 @@ class Views:
 
     Attributes:
         owner: (N,) row of the batch of each pair.
+        source: (N,) modality of each pair.
         order: (N,) place of the pair among its sub-volume's sources, in random order.
         turns: N indices of the first view's rotation.
         first: (N, 1, X, Y, Z) turned and corrupted.
@@ -73,6 +74,7 @@ class Views:
     """
 
     owner: Tensor
+    source: Tensor
     order: Tensor
     turns: list[int]
     first: Tensor
@@ -177,7 +179,7 @@ class PUIR(nn.Module):
     ) -> dict[str, Tensor]:
         """Each term that is on, for the given rows of `views`: (R,)."""
         config, owner = self.config, views.owner[rows]
-        z, x_h, images = network(views.first[rows])
+        z, x_h, images = network(views.first[rows], views.source[rows])
         terms = {}
         if self.project is not None and keys is not None:
             samples = batch.index.to(owner.device)[owner]
@@ -203,7 +205,7 @@ class PUIR(nn.Module):
         """ψ(z) of the second views, through the encoder only and without gradient, as only ψ(z) is used of them."""
         assert self.project is not None
         with torch.no_grad():
-            own = self.project(pooled(network.encode(views.second)[-1])).float()
+            own = self.project(pooled(network.encode(views.second, views.source)[-1])).float()
         embeddings, samples, start = gather_keys(own, batch.index.to(own.device)[views.owner])
         return Keys(embeddings, samples, start)
 
@@ -221,6 +223,7 @@ class PUIR(nn.Module):
         corrupt = self.config.corruption
         return Views(
             owner,
+            modality,
             self._order(owner, keys),
             first,
             corrupt(self._turned(scans, first), partners, self.seed, [("first", *key) for key in keys]),

@@ -43,12 +43,13 @@ class Rotation:
 
 
 def _sign(axes: tuple[int, ...]) -> int:
-    return round(np.linalg.det(np.eye(3)[list(axes)]))
+    return round(float(np.linalg.det(np.eye(3)[list(axes)])))
 
 
 def _all_rotations() -> tuple[Rotation, ...]:
     found = []
-    for axes in permutations(range(3)):
+    for first, second, third in permutations(range(3)):
+        axes = (first, second, third)
         for bits in product((0, 1), repeat=3):
             flips = tuple(axis for axis in range(3) if bits[axis])
             if _sign(axes) * (-1) ** len(flips) == 1:

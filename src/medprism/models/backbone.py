@@ -50,7 +50,8 @@ class StemConv3d(nn.Conv3d):
         weight = self.weight
         if x.shape[1] == 1 and self.in_channels > 1:
             weight = weight.sum(dim=1, keepdim=True)
-        return self._conv_forward(x, weight, self.bias)
+        out: Tensor = self._conv_forward(x, weight, self.bias)
+        return out
 
     @classmethod
     def like(cls, conv: nn.Conv3d) -> StemConv3d:

@@ -37,8 +37,8 @@ class ChannelRetrieval(nn.Module):
         grid = z.shape[2:]
         query = z if grid == self.size else F.interpolate(z, size=self.size, mode="trilinear", align_corners=False)
         memory = self.prior.flatten(2).expand(z.shape[0], -1, -1)
-        found, _ = self.attention(query.flatten(2), memory, memory, need_weights=False)
-        found = found.reshape(query.shape)
+        attended, _ = self.attention(query.flatten(2), memory, memory, need_weights=False)
+        found: Tensor = attended.reshape(query.shape)
         if grid != self.size:
             found = F.interpolate(found, size=grid, mode="trilinear", align_corners=False)
         return found
@@ -64,7 +64,8 @@ class TokenRetrieval(nn.Module):
         """Bottleneck z (N, C, x, y, z) to what it retrieves, the same shape."""
         memory = self.prior.flatten(2).transpose(1, 2).expand(z.shape[0], -1, -1)
         found, _ = self.attention(z.flatten(2).transpose(1, 2), memory, memory, need_weights=False)
-        return found.transpose(1, 2).reshape(z.shape)
+        back: Tensor = found.transpose(1, 2).reshape(z.shape)
+        return back
 
 
 class Fusion(nn.Module):

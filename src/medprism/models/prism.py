@@ -31,6 +31,9 @@ class NetworkConfig:
         prior: how x_h is retrieved from 𝕆: `channel` as in the authors' release, `token` by place, `none` for no
             prior (x_h is then z itself).
         fusion: `paper` or `release`.
+        source: how a scan enters. `repeated` over all M channels as in the paper: the network must find out by itself
+            which modality it sees. `tagged`: in the channel of its modality, beside M channels that are one for it and
+            zero else; it learns the imaging laws in far fewer steps.
     """
 
     backbone: Literal["unet", "swinunetr"] = "unet"
@@ -38,6 +41,7 @@ class NetworkConfig:
     levels: int = 4
     prior: Literal["channel", "token", "none"] = "channel"
     fusion: Literal["paper", "release"] = "paper"
+    source: Literal["repeated", "tagged"] = "repeated"
 
 
 class Prism(nn.Module):
@@ -56,7 +60,8 @@ class Prism(nn.Module):
         super().__init__()
         self.config, self.modalities, self.patch_size = config, modalities, tuple(patch_size)
         extra = {"levels": config.levels} if config.backbone == "unet" else {}
-        self.backbone: Backbone = BACKBONES[config.backbone](modalities, modalities, width=config.width, **extra)
+        stem = modalities if config.source == "repeated" else 2 * modalities
+        self.backbone: Backbone = BACKBONES[config.backbone](stem, modalities, width=config.width, **extra)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
             raise UserError(
@@ -65,9 +70,7 @@ class Prism(nn.Module):
             )
         size = tuple(side // self.divisor for side in patch_size)
         self.prior = (
-            None
-            if config.prior == "none"
-            else Prior(self.backbone.channels[-1], size, config.prior, config.fusion)  # type: ignore[arg-type]
+            None if config.prior == "none" else Prior(self.backbone.channels[-1], size, config.prior, config.fusion)  # type: ignore[arg-type]
         )
 
     @property
@@ -75,9 +78,23 @@ class Prism(nn.Module):
         """What `build` needs to make this network again; plain JSON."""
         return {"network": asdict(self.config), "modalities": self.modalities, "patch_size": list(self.patch_size)}
 
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Scans (N, 1, X, Y, Z) to features, fine to coarse, the last of which is z."""
-        return self.backbone.encode(x)
+    def encode(self, x: Tensor, source: Tensor) -> list[Tensor]:
+        """Scans to features.
+
+        Args:
+            x: (N, 1, X, Y, Z) normalised.
+            source: (N,) the modality of each, its place in the model's order.
+
+        Returns:
+            Features fine to coarse, the last of which is z.
+        """
+        if self.config.source == "repeated":
+            return self.backbone.encode(x)
+        rows = torch.arange(len(x), device=x.device)
+        tagged = x.new_zeros((len(x), 2 * self.modalities, *x.shape[2:]))
+        tagged[rows, source] = x[:, 0]
+        tagged[rows, self.modalities + source] = 1
+        return self.backbone.encode(tagged)
 
     def personalise(self, z: Tensor) -> Tensor:
         """Bottleneck z (N, C, x, y, z) to x_h, the same shape; without a prior x_h is z."""
@@ -87,9 +104,9 @@ class Prism(nn.Module):
         """x_h given the source's finer features to all modalities (N, M, X, Y, Z)."""
         return self.backbone.decode([*skips, x_h])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One source a row: scans (N, 1, X, Y, Z) to z, x_h and images (N, M, X, Y, Z)."""
-        *skips, z = self.encode(x)
+    def forward(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One source a row: scans (N, 1, X, Y, Z) of modalities (N,) to z, x_h and images (N, M, X, Y, Z)."""
+        *skips, z = self.encode(x, source)
         x_h = self.personalise(z)
         return z, x_h, self.decode(skips, x_h)
 
@@ -105,24 +122,25 @@ class Prism(nn.Module):
         Returns:
             (B, M, X, Y, Z).
         """
-        owner = _owners(present)
-        *skips, z = self.encode(images[present][:, None])
+        owner, source = _pairs(present)
+        *skips, z = self.encode(images[present][:, None], source)
         means = [_mean_by_owner(f, owner, len(present)) for f in (*skips, self.personalise(z))]
         return self.decode(means[:-1], means[-1])
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled x_h of each present scan: (B, M, C), zero where absent."""
-        x_h = self.personalise(self.encode(images[present][:, None])[-1])
+        x_h = self.personalise(self.encode(images[present][:, None], _pairs(present)[1])[-1])
         out = torch.zeros((*present.shape, x_h.shape[1]), device=x_h.device)
         out[present] = pooled(x_h)
         return out
 
 
-def _owners(present: Tensor) -> Tensor:
-    """Row of each present (subject, modality) pair, in the order of `images[present]`: (N,)."""
+def _pairs(present: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and modality of each present (subject, modality) pair, in the order of `images[present]`: (N,) each."""
     if not bool(present.any(dim=1).all()):
         raise ValueError("expected at least one present scan for every subject")
-    return present.nonzero()[:, 0]
+    owner, source = present.nonzero(as_tuple=True)
+    return owner, source
 
 
 def _mean_by_owner(feature: Tensor, owner: Tensor, subjects: int) -> Tensor:

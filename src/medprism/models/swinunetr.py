@@ -6,7 +6,7 @@ can be read, changed and decoded. The parameters keep MONAI's names, so weights 
 
 from __future__ import annotations
 
-from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
+from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d

@@ -77,7 +77,7 @@ class Pretraining(L.LightningModule):
         if self.optimiser.clip:
             self.clip_gradients(optimizer, self.optimiser.clip, "norm")  # type: ignore[arg-type]
         optimizer.step()  # type: ignore[union-attr]
-        schedule.step()  # type: ignore[union-attr, call-arg]
+        schedule.step()  # type: ignore[union-attr]
         self.log_dict(
             {f"train/{name}": value for name, value in losses.items()},
             on_step=False,
@@ -108,7 +108,7 @@ def transfer_psnr(network: Prism, batch: Batch) -> Tensor:
         (P,) dB, for P pairs of present scans; the data range is the target's in its sub-volume.
     """
     owner, source = batch.present.nonzero(as_tuple=True)
-    *_, images = network(batch.images[batch.present][:, None])
+    *_, images = network(batch.images[batch.present][:, None], source)
     scores = []
     for row, (b, s) in enumerate(zip(owner.tolist(), source.tolist(), strict=True)):
         mask = batch.foreground[b, s]

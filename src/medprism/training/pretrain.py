@@ -47,9 +47,9 @@ class Compute:
 
 
 def pretrain(
+    *,
     data: Path,
     out: Path,
-    *,
     puir: PUIRConfig = PUIRConfig(),  # noqa: B008 - frozen
     network: NetworkConfig = NetworkConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
@@ -152,6 +152,8 @@ def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> 
         "normalisers": {name: cache.recipe.normalisers[name].to_dict() for name in cache.modalities},
         "typical_scales": {name: scale.to_dict() for name, scale in cache.typical_scales.items()},
         "spacing": cache.recipe.spacing,
+        "reference": cache.recipe.reference,
+        "margin": cache.recipe.margin,
         "patch_size": list(network.patch_size),
         "size_divisor": network.divisor,
         "encoder_keys": [name for name, _ in network.named_parameters() if _in_encoder(name)],

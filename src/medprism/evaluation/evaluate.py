@@ -1,0 +1,60 @@
+"""The verb `evaluate`: a model, a prepared cohort, a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def evaluate(
+    model: Path,
+    *,
+    data: Path,
+    out: Path,
+    split: Literal["test", "validation", "training"] = "test",
+    protocols: tuple[Literal["strict", "paper"], ...] = ("strict",),
+    given: tuple[Literal["single", "rest"], ...] = ("single",),
+    device: str = "auto",
+    precision: Literal["32", "bf16"] = "32",
+    seed: int = 0,
+    limit: int | None = None,
+    force: bool = False,
+) -> Path:
+    """Score a model on a split, every source to every target, beside the trivial rivals `identity` and `lookup`.
+
+    Args:
+        model: model folder, or the folder of the run that made it.
+        data: cache written by `medprism prepare`, with the model's modalities and spacing.
+        out: folder for metrics.json, per_subject.csv and what `medprism report` needs.
+        split: which subjects; a model is not scored on persons that it was trained on unless the split says so.
+        protocols: `strict` is the headline; `paper` is what the authors' test script does, and leaks the target.
+        given: `single`, each scan alone; `rest`, all other scans together.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        precision: `bf16` is faster on recent processors and a little less exact.
+        seed: of the bootstrap.
+        limit: only the first so many subjects, for a quick look.
+        force: replace an evaluation that is there.
+
+    Returns:
+        The path of metrics.json.
+
+    Raises:
+        UserError: model, cache and folder do not fit together.
+    """
+    # Here, so that the help need not wait for torch.
+    from medprism.data.cache import Cache
+    from medprism.evaluation.transfer import evaluate_transfer
+    from medprism.inference.model import Model
+
+    cache = Cache.open(data)
+    return evaluate_transfer(
+        Model.load(model, device, precision=precision),
+        cache,
+        out=out,
+        split=split,
+        protocols=protocols,
+        given=given,
+        seed=seed,
+        limit=limit,
+        force=force,
+    )
