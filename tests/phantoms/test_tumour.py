@@ -117,3 +117,10 @@ def test_about_one_in_seven_is_low_grade(monkeypatch, grown):
             grow(rng, anatomy)
         low += np.random.default_rng(seed).random() < module._LOW_GRADE
     assert 240 < low < 360
+
+
+def test_a_seed_is_found_where_interpolated_fractions_undershoot():
+    """Index 35 of seed 0 has white-matter fractions just below zero."""
+    from medprism.phantoms.brain import brain_subject
+
+    assert (brain_subject(0, 35, spacing=8.0).label > 0).any()

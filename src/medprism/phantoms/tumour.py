@@ -130,7 +130,8 @@ def _seed(rng: np.random.Generator, anatomy: Anatomy) -> tuple[float, float, flo
     depth = gaussian_filter(healthy.inside.reshape(coarse.shape), 1.5).ravel()
     x, y, z = points.T
     cerebrum = (z > -12) & ~((y < -35) & (z < 4)) & (np.abs(x) > 14)
-    weight = np.where(cerebrum & (depth > 0.8), healthy.fractions[0], 0).astype(np.float64)
+    white = np.maximum(healthy.fractions[0], 0)  # interpolation undershoots
+    weight = np.where(cerebrum & (depth > 0.8), white, 0).astype(np.float64)
     at = points[rng.choice(weight.size, p=weight / weight.sum())]
     return float(at[0]), float(at[1]), float(at[2])
 
