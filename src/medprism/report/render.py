@@ -76,7 +76,9 @@ def _protocol(results: Results, protocol: str) -> dict[str, Any]:
         "heat": [tables.squares(results, protocol, metric) for metric in ("psnr", "ssim", "nmse")],
         "long": tables.long_table(results, protocol),
         "pairs": figures.pairs(results, protocol),
-        "pair_count": len({(row.given, row.target) for row in results.select(protocol=protocol, group="pair")}),
+        "pair_count": len(
+            {(r.given, r.target) for r in results.select(protocol=protocol, group="pair") if len(r.given) < 2}
+        ),
         "sentence": _sentence(results, protocol),
     }
 

@@ -134,7 +134,7 @@ def groups(results: Results, protocol: str) -> list[tuple[str, Line]]:
     for group in names:
         if group not in ("pair", "diagonal", MEAN):
             lines = [line for line in means(results, protocol, group) if line.region == HEADLINE[protocol]]
-            found += [(group, line) for line in lines[:1]]
+            found += [("all others given" if group == "rest" else group, line) for line in lines[:1]]
     return found
 
 
