@@ -15,8 +15,9 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from medprism.errors import UserError
 from medprism.io.atomic import whole_file
-from medprism.training.run import RunFolder
+from medprism.training.run import PART, RunFolder
 
 
 class MetricsTable(L.Callback):
@@ -58,7 +59,10 @@ class MetricsTable(L.Callback):
 
 
 class Checkpoints(L.Callback):
-    """`last.ckpt` after each epoch and `best.ckpt` by validation PSNR, each whole or not there.
+    """`best.ckpt` by validation PSNR and `last.ckpt` after each epoch, each whole or not there.
+
+    `last.ckpt` holds the best score and comes last: a run that is killed before it goes through the epoch again and
+    finds the same best weights again. Without a score (no validation subject with two scans) the latest are the best.
 
     Args:
         run: where to.
@@ -70,19 +74,27 @@ class Checkpoints(L.Callback):
         self.best = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save what the epoch gave."""
-        score = float(trainer.callback_metrics.get("val/psnr", -math.inf))
-        better = score > self.best
-        if better:
+        """Save what the epoch gave.
+
+        Raises:
+            UserError: the loss is not finite any more.
+        """
+        metrics = trainer.callback_metrics
+        if not math.isfinite(float(metrics["train/loss"])):
+            raise UserError(
+                f"expected a finite loss, got {float(metrics['train/loss'])} in epoch {trainer.current_epoch}; lower "
+                f"optimiser.lr, or set optimiser.clip; {self.run.last} keeps the epoch before"
+            )
+        score = float(metrics.get("val/psnr", -math.inf))
+        if score >= self.best:
             self.best = score
-        self._save(trainer, self.run.last)
-        if better:
             self._save(trainer, self.run.best)
             if trainer.is_global_zero:
                 self.save_model(score)
+        self._save(trainer, self.run.last)
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
-        part = path.with_suffix(".part")
+        part = path.with_suffix(PART)
         trainer.save_checkpoint(part)
         if trainer.is_global_zero:
             with part.open("rb") as file:

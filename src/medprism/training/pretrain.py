@@ -100,33 +100,25 @@ def pretrain(
     model = Prism(network, len(cache.modalities), patches.size)
     objective = PUIR(puir, model.backbone.channels[-1], cache.modalities, seed)
     _check(puir, patches, world, objective)
-    run = RunFolder.open(out, config, resume=resume, force=force)
-    if run.done.exists():
-        logger.info("%s is complete", out)
-        return out
-
     steps = loaders.steps * epochs
     module = Pretraining(model, objective, optimiser, steps)
+    run = RunFolder(out)
 
     def write_model(score: float) -> None:
         save_model(run.model, model, card(cache, model, config, score))
 
     checkpoints = Checkpoints(run, write_model)
+    callbacks = [MetricsTable(out / "metrics.csv"), checkpoints, ProgressBar(steps, "pre-training")]
     with warnings.catch_warnings():
         _quiet()
-        trainer = L.Trainer(
-            **trainer_kwargs,
-            max_epochs=epochs,
-            callbacks=[MetricsTable(out / "metrics.csv"), checkpoints, ProgressBar(steps, "pre-training")],
-            logger=TensorBoardLogger(str(out), name="tensorboard", version=""),
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            log_every_n_steps=loaders.steps,
-        )
-        trainer.fit(module, loaders, ckpt_path=str(run.last) if run.last.exists() else None)
+        trainer = _trainer(trainer_kwargs, out, callbacks, epochs, log_every=loaders.steps)
+        if trainer.is_global_zero:  # of several processes one opens the folder
+            RunFolder.open(out, config, resume=resume, force=force)
+        # Only with `auto` does anything count that is there: the others may look before the first has deleted it.
+        if resume == "auto" and run.done.exists():
+            logger.info("%s is complete", out)
+            return out
+        _fit(trainer, module, loaders, run.last if resume == "auto" and run.last.exists() else None)
     if trainer.is_global_zero:
         # Anew from the best weights: a kill while the folder was being replaced leaves no trace.
         best = torch.load(run.best, map_location="cpu", weights_only=True)
@@ -134,6 +126,33 @@ def pretrain(
         write_model(checkpoints.best)
         run.done.write_text("")
     return out
+
+
+def _trainer(
+    where: dict[str, Any], out: Path, callbacks: list[L.Callback], epochs: int, *, log_every: int
+) -> L.Trainer:
+    """Lightning's trainer with its own checkpoints, bars and samplers off: the run folder has ours."""
+    return L.Trainer(
+        **where,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(str(out), name="tensorboard", version=""),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=log_every,
+    )
+
+
+def _fit(trainer: L.Trainer, module: Pretraining, loaders: Patches, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(module, loaders, ckpt_path=None if checkpoint is None else str(checkpoint))
+    except SystemExit as error:  # what Lightning makes of Ctrl+C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zipfile
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from medprism.io.atomic import whole_file
 logger = logging.getLogger(__name__)
 
 Resume = Literal["auto", "never"]
+
+PART = ".part"  # instead of .ckpt, of a checkpoint that is being written
 
 
 class RunFolder:
@@ -43,13 +46,16 @@ class RunFolder:
             force: a run that is there may be deleted.
 
         Raises:
-            UserError: a run is there and may be neither resumed nor deleted, or its configuration differs.
+            UserError: a run is there and may be neither resumed nor deleted, its configuration differs, or a
+                checkpoint of it is damaged.
         """
         run = cls(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"expected a folder to run in, got the file {path}; choose another --out")
+        run._remove_leftovers()
         if run.config.exists() and resume == "auto":
             run._same(config)
+            run._whole()
         elif path.exists() and any(path.iterdir()):
             if not force:
                 raise UserError(f"expected an empty folder, got {path}; give --resume auto, --force or another --out")
@@ -61,6 +67,32 @@ class RunFolder:
             with whole_file(run.config) as file:
                 file.write(yaml.safe_dump(config, sort_keys=False).encode())
         return run
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a kill in the middle of writing left behind; only names that this package gives."""
+        for part in (self.last, self.best):
+            part.with_suffix(PART).unlink(missing_ok=True)
+        for name in (self.config.name, "metrics.csv"):
+            for part in self.path.glob(f".{name}.*.part"):
+                part.unlink()
+        for folder in self.model.glob(".saving-*"):
+            shutil.rmtree(folder)
+
+    def _whole(self) -> None:
+        """Refuse checkpoints that the disk cut short or changed: they are zip archives with a checksum of each part."""
+        for file, other in ((self.last, self.best), (self.best, self.last)):
+            if not file.exists():
+                continue
+            try:
+                with zipfile.ZipFile(file) as archive:
+                    damaged = archive.testzip()
+            except (zipfile.BadZipFile, OSError) as error:
+                damaged = str(error)
+            if damaged:
+                raise UserError(
+                    f"expected a whole checkpoint, got a damaged {file} ({damaged}); copy {other.name} over it to go "
+                    "on from there, or begin anew with --force"
+                )
 
     def _same(self, config: dict[str, Any]) -> None:
         old = _flat(yaml.safe_load(self.config.read_text()))
