@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import importlib
-import inspect
-import itertools
-import json
 import logging
 import os
 import sys
 import warnings
-from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from medprism import __version__
 from medprism.errors import UserError
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell gives for SIGINT and SIGPIPE
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,11 @@ VERBS = {
         "one HTML page of cohort, curves, tables and pictures",
         "medprism report run evaluation --out report.html",
     ),
+    "sweep": Verb(
+        "medprism.sweep:sweep",
+        "train, evaluate and compare variants of a configuration, e.g. an ablation table",
+        "medprism sweep --config table4 --data cache --out table4 --epochs 10",
+    ),
     "info": Verb(
         "medprism.info:info",
         "what a model, a cache or a cohort file holds",
@@ -88,30 +92,79 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `medprism`; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for a user's mistake, 1 for a defect, 130 when interrupted.
+        The exit code: 0, 2 for a user's mistake, 1 for a defect, 130 when interrupted, 141 when nobody reads.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(overview())
-        return 0
-    if words[0] == "--version":
-        sys.stdout.write(f"medprism {__version__}\n")
-        return 0
     try:
-        if words[0] not in VERBS:
-            raise UserError(f"expected a command out of {', '.join(VERBS)}, got {words[0]}; see medprism --help")
-        _set_up(debug)
-        return run(words[0], words[1:])
-    except UserError as error:
+        code = _dispatch(words, debug)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has what it wanted, as in `medprism info run | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
+            return _interrupted()
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command with --resume auto goes on where it can\n")
-        return 130
+        mistake = _mistake(error)
+        sys.stderr.write(f"error: {mistake}\n" if mistake else _defect(error))
+        return 2 if mistake else 1
+
+
+def _dispatch(words: list[str], debug: bool) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+    elif words[0] == "--version":
+        sys.stdout.write(f"medprism {__version__}\n")
+    elif words[0] not in VERBS:
+        near = difflib.get_close_matches(words[0], VERBS, n=1)
+        told = f"; did you mean {near[0]}?" if near else "; see medprism --help"
+        raise UserError(f"expected a command out of {', '.join(VERBS)}, got {words[0]}{told}")
+    else:
+        _set_up(debug)
+        run(words[0], words[1:])
+    return 0
+
+
+def _mistake(error: Exception) -> str | None:
+    """What a user can mend, in one line; None if the error is a defect."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"expected space on the disk, got '{error.strerror}' from the system; free some and give the command again"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return (
+            f"expected to use {error.filename}, got '{error.strerror}' from the system; check the path and its rights"
+        )
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):  # the latter is torch's
+        return f"expected more memory ({_first_line(error)}); take smaller patches or batches, or fewer workers"
+    return None
+
+
+def _defect(error: Exception) -> str:
+    name = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
+    return (
+        f"defect in medprism {__version__}: {name}: {_first_line(error)}\n"
+        "please report it with the command and what it prints with --debug added\n"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted; what is finished is kept\n")
+    return INTERRUPTED
 
 
 def overview() -> str:
@@ -135,77 +188,13 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def run(name: str, words: list[str]) -> int:
-    """Parse the words of one verb and call its function."""
-    from jsonargparse import ArgumentParser
+def run(name: str, words: Sequence[str]) -> None:
+    """Parse the words behind one verb and call its function."""
+    from medprism.options import parse, parser_of  # here, as `medprism --help` does not need them
 
     verb = VERBS[name]
     function = _load(verb.function)
-    parser = ArgumentParser(
-        prog=f"medprism {name}",
-        description=(function.__doc__ or verb.help).split("\n\n")[0] + f"\n\nfor example: {verb.example}",
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="YAML file, or the name of one that medprism ships")
-    parser.add_function_arguments(function, as_positional=True, sub_configs=False)
-    try:
-        values = parser.parse_args(spelled(shipped(name, words), function))
-    except ArgumentError as error:
-        raise UserError(f"{' '.join(str(error).split())}; see medprism {name} --help") from error
-    arguments = parser.instantiate(values)
-    arguments.pop("config", None)
-    function(**arguments.as_dict())
-    return 0
-
-
-def spelled(words: list[str], function: Callable[..., Any]) -> list[str]:
-    """Words as people type them, as jsonargparse takes them.
-
-    `--missing-rate 0.3` for `--missing_rate 0.3`, `--force` for `--force true`, `a b` for a list `["a", "b"]`.
-    """
-    parameters = inspect.signature(function, eval_str=True).parameters
-    switches = {name for name, item in parameters.items() if isinstance(item.default, bool)}
-    first = next(iter(parameters.values()))
-    if first.kind is not first.KEYWORD_ONLY and get_origin(first.annotation) is list:  # several words for one argument
-        several = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-        words = ([json.dumps(several)] if several else []) + words[len(several) :]
-    out = []
-    for place, word in enumerate(words):
-        if word.startswith("--"):
-            flag, equals, value = word[2:].partition("=")
-            flag = {"json": "json_output"}.get(flag, flag.replace("-", "_"))
-            following = words[place + 1] if place + 1 < len(words) else ""
-            if flag in switches and not equals and following.lower() not in ("true", "false"):
-                equals, value = "=", "true"
-            word = f"--{flag}{equals}{value}"
-        out.append(word)
-    return out
-
-
-def shipped(verb: str, words: list[str]) -> list[str]:
-    """Replace the name of a shipped configuration behind `--config` by its path.
-
-    Raises:
-        UserError: there is neither such a file nor such a name.
-    """
-    folder = Path(__file__).parent / "configs" / verb
-    names = sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
-    out = list(words)
-    for place, word in enumerate(words):
-        given = words[place + 1] if word == "--config" and place + 1 < len(words) else None
-        if word.startswith("--config="):
-            given = word.removeprefix("--config=")
-        if given is None or Path(given).is_file():
-            continue
-        if given not in names:
-            told = f"one of {', '.join(names)}" if names else "none, as this command ships no configuration"
-            raise UserError(f"expected a YAML file or {told}, got {given}")
-        path = str(folder / f"{given}.yaml")
-        if word == "--config":
-            out[place + 1] = path
-        else:
-            out[place] = f"--config={path}"
-    return out
+    function(**parse(parser_of(name, function, verb.example), name, words))
 
 
 def _load(where: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ def evaluate(
     precision: Literal["32", "bf16"] = "32",
     seed: int = 0,
     limit: int | None = None,
+    record: bool = False,
     force: bool = False,
 ) -> Path:
     """Score a model on a split, every source to every target, beside the trivial rivals `identity` and `lookup`.
@@ -33,6 +35,7 @@ def evaluate(
         precision: `bf16` is faster on recent processors and a little less exact.
         seed: of the bootstrap.
         limit: only the first so many subjects, for a quick look.
+        record: also write the scores into the model's card, where `medprism synthesize` and `info` find them.
         force: replace an evaluation that is there.
 
     Returns:
@@ -45,9 +48,10 @@ def evaluate(
     from medprism.data.cache import Cache
     from medprism.evaluation.transfer import evaluate_transfer
     from medprism.inference.model import Model
+    from medprism.models.folder import add_to_card
 
     cache = Cache.open(data)
-    return evaluate_transfer(
+    metrics = evaluate_transfer(
         Model.load(model, device, precision=precision),
         cache,
         out=out,
@@ -58,3 +62,8 @@ def evaluate(
         limit=limit,
         force=force,
     )
+    if record:
+        results = json.loads(metrics.read_text())
+        rows = [row for row in results["rows"] if row["method"] == "model" and row["target"] is not None]
+        add_to_card(model, metrics={"split": results["split"], "split_hash": results["split_hash"], "rows": rows})
+    return metrics

@@ -20,7 +20,7 @@ _UNITS = {"psnr": " dB", "ssim": ""}
 
 def one_subject(model: Model, job: Job) -> None:
     """Each modality of the model: given, to be made with the quality to expect, or absent."""
-    table = Table("modality", "", "expected on test subjects", title=_title(model), title_justify="left")
+    table = Table("modality", "", "expected, as evaluated", title=_title(model), title_justify="left")
     for name in model.modalities:
         made = name in job.outputs
         role = f"given: {escape(job.images[name].name)}" if name in job.images else ""
@@ -34,7 +34,7 @@ def one_subject(model: Model, job: Job) -> None:
 def whole_cohort(model: Model, cohort: Cohort, jobs: Sequence[Job]) -> None:
     """Each subset of given scans: how many subjects have it and what is made for them."""
     table = Table(
-        "subjects", "given", "generated, expected on test subjects", title=_title(model), title_justify="left"
+        "subjects", "given", "generated, expected, as evaluated", title=_title(model), title_justify="left"
     )
     kinds = Counter((tuple(job.images), tuple(job.outputs)) for job in jobs)
     for (given, made), count in kinds.most_common():

@@ -47,10 +47,18 @@ def total(value: float, device: torch.device) -> float:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of the gradients over all processes, for steps whose number of backward passes differs between them."""
+    """Mean of the gradients over all processes, for steps whose number of backward passes differs between them.
+
+    A parameter without gradient in all processes keeps none, so that an optimiser leaves it alone as it does on one.
+    """
     if world_size() == 1:
         return
-    for parameter in parameters:
+    parameters = list(parameters)
+    used = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(used)
+    for parameter, processes in zip(parameters, used.tolist(), strict=True):
+        if not processes:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)

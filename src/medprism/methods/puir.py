@@ -142,14 +142,14 @@ class PUIR(nn.Module):
             backward: called on the loss of each pass: once if batched, once a source if sequential.
 
         Returns:
-            The weighted sum `loss` and each term that is on, as means over this process's pairs, detached unless
-            `backward` is None.
+            The weighted sum `loss` and each term that is on, detached unless `backward` is None. They are means over
+            pairs, scaled such that the mean over processes is the mean over the pairs of all processes.
         """
         views = self.views(batch, epoch)
         keys = self.keys(network, views, batch) if self.project is not None else None
         anchor = RunningAnchor(len(batch)) if self.config.anchor == "running" else None
         pairs = len(views.owner)
-        scale = world_size() / total(pairs, views.first.device)  # so that the mean over processes is over all pairs
+        scale = world_size() / total(pairs, views.first.device)
         sums: dict[str, Tensor] = {}
         for rows in self._passes(views):
             terms = self.terms(network, batch, views, rows, keys, anchor)
@@ -159,7 +159,7 @@ class PUIR(nn.Module):
             for name, value in {"loss": loss, **{name: value.sum() for name, value in terms.items()}}.items():
                 value = value if backward is None else value.detach()
                 sums[name] = sums.get(name, value.new_zeros(())) + value
-        return {name: value / pairs for name, value in sums.items()}
+        return {name: value * scale for name, value in sums.items()}
 
     def _passes(self, views: Views) -> Iterator[Tensor]:
         if self.config.schedule == "batched":

@@ -23,6 +23,7 @@ from torch import nn
 
 import medprism
 from medprism.errors import UserError
+from medprism.io.atomic import whole_file
 
 FORMAT_VERSION = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -112,6 +113,17 @@ def load_card(path: str | Path) -> dict[str, Any]:
     if absent := [key for key in (*REQUIRED, "sha256") if key not in card]:
         raise UserError(f"expected {', '.join(absent)} in {file}, which lacks it; copy the model again")
     return card
+
+
+def add_to_card(path: str | Path, **items: Any) -> None:  # noqa: ANN401 - any JSON-like value
+    """Write more into the card of a model, e.g. its metrics; the weights stay as they are.
+
+    Raises:
+        UserError: there is no sound model, or the card cannot be written.
+    """
+    card = {**load_card(path), **_plain(items)}
+    with whole_file(find_model(path) / CARD) as file:
+        file.write((json.dumps(card, indent=2, allow_nan=False) + "\n").encode())
 
 
 def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -93,6 +93,7 @@ def pretrain(
         "precision": compute.precision,
         "seed": seed,
     }
+    torch.set_flush_denormal(True)  # numbers near zero make CPUs ten times slower and mean nothing here
     trainer_kwargs = _trainer_kwargs(compute)
     world = trainer_kwargs["devices"] * trainer_kwargs["num_nodes"]
     loaders = Patches(cache, patches, seed, world)
@@ -153,6 +154,14 @@ def _fit(trainer: L.Trainer, module: Pretraining, loaders: Patches, checkpoint: 
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
+
+
+def fast_precision() -> Literal["32", "bf16"]:
+    """bf16 where this machine computes in it, otherwise float32."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "32"
 
 
 def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""From a verb's typed function to its flags: what people type, what jsonargparse takes, what an error says."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from medprism.errors import UserError
+from medprism.helptext import SPELLINGS, HelpFormatter, is_sequence, is_switch, tidy, type_of, wanted
+
+
+def parser_of(verb: str, function: Callable[..., Any], example: str) -> ArgumentParser:
+    """The parser of one verb.
+
+    Args:
+        verb: its name.
+        function: what it calls; the signature makes the flags, the docstring their help.
+        example: a whole command.
+    """
+    about = (inspect.getdoc(function) or "").split("\n\nArgs:")[0]
+    parser = ArgumentParser(
+        prog=f"medprism {verb}",
+        description=f"{about}\n\nfor example:\n  {example}",
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of options, or the name of one that comes along")
+    parser.add_function_arguments(function, as_positional=True, sub_configs=False)
+    tidy(parser)
+    return parser
+
+
+def parse(parser: ArgumentParser, verb: str, words: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the verb's function from the words behind the verb.
+
+    Raises:
+        UserError: an unknown option, a missing one, a value of another type, an unreadable configuration.
+        SystemExit: help or configuration was asked for and printed.
+    """
+    given = spelled(shipped(verb, list(words)), parser)
+    try:
+        values = parser.parse_args(given)
+    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
+        raise UserError(f"{explained(str(error), parser, given)}; see medprism {verb} --help") from error
+    arguments: dict[str, Any] = parser.instantiate(values).as_dict()
+    arguments.pop("config", None)
+    return arguments
+
+
+def spelled(words: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """Words as people type them, as jsonargparse takes them.
+
+    `--missing-rate 0.3` becomes `--missing_rate=0.3`, `--force` becomes `--force=true`, `--patches.size 32,32,32`
+    becomes `--patches.size=[32,32,32]`, and words without a flag become a list where the verb takes one.
+    """
+    actions = {flag: action for action in parser._actions for flag in action.option_strings}
+    free: list[str] = []
+    out: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or word == "-":
+            free.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        flag = f"--{flag[2:].replace('-', '_')}" if flag.startswith("--") else flag
+        flag = SPELLINGS.get(flag, flag)
+        action = actions.get(flag)
+        if not equals and is_switch(action):
+            follows = rest and rest[0].lower() in ("true", "false")
+            equals, value = "=", rest.pop(0) if follows else "true"
+        elif not equals and _takes_value(flag, action) and rest and not rest[0].startswith("--"):
+            equals, value = "=", rest.pop(0)
+        if equals and is_sequence(type_of(action)) and not value.startswith("["):
+            value = f"[{value}]"
+        out.append(f"{flag}{equals}{value}")
+    positional = [action for action in parser._actions if not action.option_strings]
+    if positional and is_sequence(type_of(positional[0])) and free:
+        free = [json.dumps(free)]
+    return [*free, *out]
+
+
+def _takes_value(flag: str, action: argparse.Action | None) -> bool:
+    """Whether the next word belongs to a flag. `--image.t1n` is no action of its own but takes one."""
+    return flag.startswith("--") and flag != "--print_config" and (action is None or action.nargs != 0)
+
+
+def explained(message: str, parser: ArgumentParser, words: Sequence[str]) -> str:
+    """An error of the parser in words of the command line: what was expected and what came."""
+    actions = {action.dest: action for action in parser._actions}
+    text = " ".join(message.split())
+    if found := re.search(r"arguments are required: (.+)", text):
+        names = [_name(actions[key], key) if key in actions else key for key in found[1].split(", ")]
+        return f"expected {' and '.join(names)}, got nothing for {'it' if len(names) == 1 else 'them'}"
+    if found := re.match(r"argument (\S+): expected one argument", text):
+        return f"expected a value behind {found[1].replace('_', '-')}, got none"
+    if (found := re.match(r"unrecognized arguments: (.+)", text)) or (found := re.search(r"ption '(.+)'", text)):
+        return _unknown(found[1].split()[0], parser)
+    if found := re.match(r'Parser key "([^"]+)": ', text):
+        key = found[1]
+        value = next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"--{key}")), None)
+        if value is None:
+            told = re.findall(r"(?:Got value|Given value): (.+)", text)
+            value = told[-1] if told else text[found.end() :]
+        action = actions.get(key)
+        if action is not None:
+            return f"expected {wanted(type_of(action))} for {_name(action, key)}, got {_short(value)}"
+    if text.startswith("Problems parsing config"):
+        return f"expected a configuration in YAML, got {_short(text.partition(': ')[2])}"
+    return _short(text)
+
+
+def _unknown(word: str, parser: ArgumentParser) -> str:
+    if word.startswith("[") or not word.startswith("-"):
+        known = [flag.removeprefix("--") for action in parser._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(word, known, n=1)
+        return f"expected no {word!r} here" + (f"; did you mean {near[0]}?" if near else "")
+    flag = word.partition("=")[0]
+    known = [flag for action in parser._actions for flag in action.option_strings if action.help != argparse.SUPPRESS]
+    near = difflib.get_close_matches(flag, known, n=1) or [name for name in known if name.endswith(flag.strip("-"))]
+    told = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
+    return f"expected an option of {parser.prog}, got {flag.replace('_', '-')}{told}"
+
+
+def _name(action: argparse.Action, key: str) -> str:
+    return f"--{key.replace('_', '-')}" if action.option_strings else key.upper()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 160 else f"{text[:160]} …"
+
+
+def shipped(verb: str, words: Sequence[str]) -> list[str]:
+    """Replace the name of a shipped configuration behind `--config` by its path.
+
+    Raises:
+        UserError: there is neither such a file nor such a name.
+    """
+    folder = Path(__file__).parent / "configs" / verb
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    out = list(words)
+    for place, word in enumerate(words):
+        given = words[place + 1] if word == "--config" and place + 1 < len(words) else None
+        if word.startswith("--config="):
+            given = word.removeprefix("--config=")
+        if given is None or Path(given).is_file():
+            continue
+        if given not in names:
+            told = f"a YAML file or one of {', '.join(names)}" if names else "a YAML file (this command has no others)"
+            raise UserError(f"expected {told} behind --config, got {given}")
+        path = str(folder / f"{given}.yaml")
+        if word == "--config":
+            out[place + 1] = path
+        else:
+            out[place] = f"--config={path}"
+    return out
