@@ -50,7 +50,8 @@ def parse(parser: ArgumentParser, verb: str, words: Sequence[str]) -> dict[str, 
     try:
         values = parser.parse_args(given)
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
-        raise UserError(f"{explained(str(error), parser, given)}; see medprism {verb} --help") from error
+        told = explained(str(error), parser, given)
+        raise UserError(told if told.endswith("?") else f"{told}; see medprism {verb} --help") from error
     arguments: dict[str, Any] = parser.instantiate(values).as_dict()
     arguments.pop("config", None)
     return arguments
@@ -100,7 +101,7 @@ def explained(message: str, parser: ArgumentParser, words: Sequence[str]) -> str
     text = " ".join(message.split())
     if found := re.search(r"arguments are required: (.+)", text):
         names = [_name(actions[key], key) if key in actions else key for key in found[1].split(", ")]
-        return f"expected {' and '.join(names)}, got nothing for {'it' if len(names) == 1 else 'them'}"
+        return f"expected {' and '.join(names)}, got {'none' if len(names) == 1 else 'neither'}"
     if found := re.match(r"argument (\S+): expected one argument", text):
         return f"expected a value behind {found[1].replace('_', '-')}, got none"
     if (found := re.match(r"unrecognized arguments: (.+)", text)) or (found := re.search(r"ption '(.+)'", text)):
@@ -113,22 +114,20 @@ def explained(message: str, parser: ArgumentParser, words: Sequence[str]) -> str
             value = told[-1] if told else text[found.end() :]
         action = actions.get(key)
         if action is not None:
-            return f"expected {wanted(type_of(action))} for {_name(action, key)}, got {_short(value)}"
+            return f"expected {wanted(type_of(action))} for {_name(action, key)}, got {_short(value.strip('[]'))}"
     if text.startswith("Problems parsing config"):
         return f"expected a configuration in YAML, got {_short(text.partition(': ')[2])}"
     return _short(text)
 
 
 def _unknown(word: str, parser: ArgumentParser) -> str:
-    if word.startswith("[") or not word.startswith("-"):
-        known = [flag.removeprefix("--") for action in parser._actions for flag in action.option_strings]
-        near = difflib.get_close_matches(word, known, n=1)
-        return f"expected no {word!r} here" + (f"; did you mean {near[0]}?" if near else "")
+    """About a flag, a key of a configuration or a stray word that the verb does not take."""
     flag = word.partition("=")[0]
-    known = [flag for action in parser._actions for flag in action.option_strings if action.help != argparse.SUPPRESS]
-    near = difflib.get_close_matches(flag, known, n=1) or [name for name in known if name.endswith(flag.strip("-"))]
+    known = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
+    near = difflib.get_close_matches(f"--{flag.strip('-')}", known, n=1)
+    near = near or [name for name in known if name.endswith(f".{flag.strip('-')}")]
     told = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
-    return f"expected an option of {parser.prog}, got {flag.replace('_', '-')}{told}"
+    return f"expected arguments and options of {parser.prog}, got {flag.replace('_', '-')}{told}"
 
 
 def _name(action: argparse.Action, key: str) -> str:
