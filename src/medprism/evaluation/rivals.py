@@ -115,6 +115,12 @@ class Rivals:
         return np.asarray(total / len(known), dtype=np.float32)
 
 
+    def background(self, given: Sequence[int], target: int) -> float | None:
+        """Mean target intensity outside the sources' foregrounds in training, or None if none of the pairs is known."""
+        known = [self.curves[i, target].background for i in given if (i, target) in self.curves]
+        return sum(known) / len(known) if known else None
+
+
 class _Sums:
     """Running sums of one (source, target) pair; memory does not grow with subjects.
 

@@ -82,6 +82,17 @@ class Scorer:
             )
         return output
 
+    def _written(
+        self, output: NDArray[np.float32], foreground: NDArray[np.bool_], given: list[int], target: int
+    ) -> NDArray[np.float32]:
+        """The model's image as it is written: `synthesize` leaves air outside the sources' foregrounds.
+
+        Air has the value that the rivals have there, learnt in training; so the whole-volume scores compare images
+        and not backgrounds.
+        """
+        air = self.rivals.background(given, target)
+        return output if air is None else np.where(foreground[given].any(axis=0), output, np.float32(air))
+
     def _of_one(
         self,
         entry: Entry,
@@ -92,7 +103,8 @@ class Scorer:
         output: NDArray[np.float32],
     ) -> list[Score]:
         """Scores of the model and the rivals for one set of given scans."""
-        by_method: dict[str, dict[int, NDArray[np.float32]]] = {"model": {target: output[target] for target in targets}}
+        written = {target: self._written(output[target], foreground, given, target) for target in targets}
+        by_method: dict[str, dict[int, NDArray[np.float32]]] = {"model": written}
         for rival in RIVALS:  # a rival given its own target would be a copy: it is not scored there
             guesses = {j: self.rivals.predict(rival, images, foreground, given, j) for j in targets if [j] != given}
             by_method[rival] = {j: guess for j, guess in guesses.items() if guess is not None}
