@@ -94,7 +94,7 @@ def pretrain(
         "seed": seed,
     }
     torch.set_flush_denormal(True)  # numbers near zero make CPUs ten times slower and mean nothing here
-    trainer_kwargs = _trainer_kwargs(compute)
+    trainer_kwargs = _trainer_kwargs(compute, puir)
     world = trainer_kwargs["devices"] * trainer_kwargs["num_nodes"]
     loaders = Patches(cache, patches, seed, world)
     L.seed_everything(seed, workers=True, verbose=False)
@@ -119,7 +119,8 @@ def pretrain(
         if resume == "auto" and run.done.exists():
             logger.info("%s is complete", out)
             return out
-        _fit(trainer, module, loaders, run.last if resume == "auto" and run.last.exists() else None)
+        going_on = resume == "auto" and run.last.exists()
+        trainer.fit(module, loaders, ckpt_path=str(run.last) if going_on else None)
     if trainer.is_global_zero:
         # Anew from the best weights: a kill while the folder was being replaced leaves no trace.
         best = torch.load(run.best, map_location="cpu", weights_only=True)
@@ -145,15 +146,6 @@ def _trainer(
         use_distributed_sampler=False,
         log_every_n_steps=log_every,
     )
-
-
-def _fit(trainer: L.Trainer, module: Pretraining, loaders: Patches, checkpoint: Path | None) -> None:
-    try:
-        trainer.fit(module, loaders, ckpt_path=None if checkpoint is None else str(checkpoint))
-    except SystemExit as error:  # what Lightning makes of Ctrl+C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from error
-        raise
 
 
 def fast_precision() -> Literal["32", "bf16"]:
@@ -209,21 +201,25 @@ def _check(puir: PUIRConfig, patches: PatchConfig, world: int, objective: PUIR) 
         raise UserError(f"expected a patch with {need} to rotate, got {size}; change patches.size or puir.rotations")
 
 
-def _trainer_kwargs(compute: Compute) -> dict[str, Any]:
+def _trainer_kwargs(compute: Compute, puir: PUIRConfig) -> dict[str, Any]:
     accelerator = compute.device
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UserError("expected a CUDA device, got none; give --compute.device cpu")
     launched = "LOCAL_WORLD_SIZE" in os.environ  # by torchrun
     devices = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else compute.devices
+    if devices < 1:
+        raise UserError(f"expected at least 1 process, got compute.devices={devices}; give 1 or more")
+    if accelerator == "cuda" and torch.cuda.device_count() < devices:
+        found = torch.cuda.device_count()
+        raise UserError(f"expected {devices} CUDA device(s), got {found}; give --compute.device cpu or fewer devices")
     nodes = int(os.environ["WORLD_SIZE"]) // devices if launched else int(os.environ.get("SLURM_NNODES", 1))
-    parallel = devices * nodes > 1
+    # Without decomposition nothing trains the decoder; else every parameter has a gradient in every step.
+    strategy = "ddp" if puir.decomposition else "ddp_find_unused_parameters_true"
     return {
         "accelerator": accelerator,
         "devices": devices,
         "num_nodes": nodes,
-        "strategy": "ddp_find_unused_parameters_true" if parallel else "auto",
+        "strategy": strategy if devices * nodes > 1 else "auto",
         "precision": "bf16-mixed" if compute.precision == "bf16" else "32-true",
     }
 
@@ -233,4 +229,5 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*deprecated.*")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
