@@ -62,8 +62,8 @@ def test_order_of_modalities_is_irrelevant():
     data = batch(MIXED)
     straight = objective(config, net).losses(net, data, epoch=0)
     turned = network()
-    turned.backbone.head[2].weight.data = turned.backbone.head[2].weight.data[permutation]
-    turned.backbone.head[2].bias.data = turned.backbone.head[2].bias.data[permutation]
+    turned.backbone.head.weight.data = turned.backbone.head.weight.data[permutation]
+    turned.backbone.head.bias.data = turned.backbone.head.bias.data[permutation]
     data = replace(
         data,
         images=data.images[:, permutation],
