@@ -1,4 +1,5 @@
-# Plain pip under constraints.txt: it is what resolves torch to a CPU wheel where one is offered.
+# Plain pip under constraints.txt, so that every machine gets the same build. Where there is no GPU,
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu in the environment spares torch's CUDA libraries.
 VENV   ?= .venv
 PYTHON ?= python3
 BIN     = $(VENV)/bin
@@ -10,15 +11,16 @@ help:            ## list the targets
 
 install: $(STAMP) ## create .venv with the package and the development tools, versions pinned
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "expected Python 3.11 or later, got $$($(PYTHON) --version); give make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dask]" --group dev
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+	  --editable ".[dask]" --group dev
 	touch $@
 
-test: install    ## lint, types, then every test (fast and slow)
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/mypy
+test: install     ## lint, types, then every test (fast and slow)
+	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-fast: install ## the fast tests only
