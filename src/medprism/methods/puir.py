@@ -198,7 +198,7 @@ class PUIR(nn.Module):
         if config.decomposition:
             turned = [self.rotations[views.turns[row]] for row in rows.tolist()]
             straight = torch.stack([turn.inverse(image) for turn, image in zip(turned, images, strict=True)])
-            terms["decomposition"] = decomposition(straight, batch, owner, config.foreground)
+            terms["decomposition"] = decomposition(straight, batch, owner, views.source[rows], config.foreground)
         return terms
 
     def keys(self, network: Prism, views: Views, batch: Batch) -> Keys:
@@ -246,14 +246,17 @@ class PUIR(nn.Module):
         return torch.tensor(place, device=owner.device)
 
 
-def decomposition(images: Tensor, batch: Batch, owner: Tensor, foreground: float) -> Tensor:
+def decomposition(images: Tensor, batch: Batch, owner: Tensor, source: Tensor, foreground: float) -> Tensor:
     """Weighted squared error against every present target (Eq. 6; weights as in the release).
 
     Args:
         images: (N, M, X, Y, Z), turned back.
         batch: the targets.
         owner: (N,) row of the batch of each image.
-        foreground: weight of the mean over the target's foreground; the mean over the whole volume has weight 1.
+        source: (N,) modality that each image was made from.
+        foreground: weight of the mean over the foreground; the mean over the whole volume has weight 1. The release
+            takes the target's foreground alone; with scans whose foregrounds differ (PET reaches beyond the body of
+            CT) a network then need not know where the target ends, so here it is the target's or the source's.
 
     Returns:
         (N,) mean over the present targets.
@@ -261,7 +264,7 @@ def decomposition(images: Tensor, batch: Batch, owner: Tensor, foreground: float
     present = batch.present[owner]
     row, modality = present.nonzero(as_tuple=True)
     target = batch.images[owner[row], modality]
-    mask = batch.foreground[owner[row], modality]
+    mask = batch.foreground[owner[row], modality] | batch.foreground[owner[row], source[row]]
     error = (images[row, modality].float() - target) ** 2
     inside = (error * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=1)
     losses = foreground * inside + error.mean(dim=(1, 2, 3))

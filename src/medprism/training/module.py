@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medprism.data.batch import Batch
 from medprism.methods.distributed import average_gradients
@@ -26,12 +28,15 @@ class OptimiserConfig:
         weight_decay: of AdamW (1e-5 in the release).
         warmup: share of all steps in which the rate rises.
         clip: largest norm of the gradient; 0 for no clipping, as in the release.
+        average: decay of the running average of the weights over steps, which is what is validated and shipped
+            (Polyak and Juditsky 1992); 0 ships the weights of the last step, as in the release.
     """
 
     lr: float = 2e-4
     weight_decay: float = 1e-5
     warmup: float = 0.05
     clip: float = 1.0
+    average: float = 0.0
 
     def rate(self, step: int, steps: int) -> float:
         """The factor on `lr` at a step: rises linearly to 1, then falls as a cosine to 0."""
@@ -55,11 +60,23 @@ class Pretraining(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False  # a sequential schedule steps once after several backward passes
         self.network, self.objective, self.optimiser, self.steps = network, objective, optimiser, steps
+        self.averaged: AveragedModel | None = None
+        if optimiser.average:
+            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(optimiser.average))  # type: ignore[no-untyped-call]
+            self.averaged.requires_grad_(False)
+
+    @property
+    def shipped(self) -> Prism:
+        """The network that is validated and saved as the model."""
+        return self.network if self.averaged is None else cast(Prism, self.averaged.module)
+
+    def _trained(self) -> Iterator[nn.Parameter]:
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
         """AdamW over network and heads, its rate set by the step."""
         config = self.optimiser
-        adam = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        adam = torch.optim.AdamW(self._trained(), lr=config.lr, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: config.rate(step, self.steps))
         return {"optimizer": adam, "lr_scheduler": schedule}
 
@@ -73,11 +90,13 @@ class Pretraining(L.LightningModule):
         with self.trainer.strategy.block_backward_sync() if self._parallel and sequential else nullcontext():  # type: ignore[attr-defined]
             losses = self.objective.losses(self.network, batch, self.current_epoch, self.manual_backward)
         if sequential:
-            average_gradients(self.parameters())
+            average_gradients(self._trained())
         if self.optimiser.clip:
             self.clip_gradients(optimizer, self.optimiser.clip, "norm")  # type: ignore[arg-type]
         optimizer.step()  # type: ignore[union-attr]
         schedule.step()  # type: ignore[union-attr]
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
         self.log_dict(
             {f"train/{name}": value for name, value in losses.items()},
             on_step=False,
@@ -88,7 +107,7 @@ class Pretraining(L.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """PSNR in the foreground of every present target generated from every other present source."""
-        scores = transfer_psnr(self.network, batch)
+        scores = transfer_psnr(self.shipped, batch)
         if len(scores):
             self.log("val/psnr", scores.mean(), batch_size=len(scores), on_epoch=True, sync_dist=self._parallel)
 

@@ -106,7 +106,7 @@ def pretrain(
     run = RunFolder(out)
 
     def write_model(score: float) -> None:
-        save_model(run.model, model, card(cache, model, config, score))
+        save_model(run.model, module.shipped, card(cache, module.shipped, config, score))
 
     checkpoints = Checkpoints(run, write_model)
     callbacks = [MetricsTable(out / "metrics.csv"), checkpoints, ProgressBar(steps, "pre-training")]
