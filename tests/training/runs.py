@@ -1,0 +1,120 @@
+"""Tiny trainings, in processes that can be killed or be several."""
+
+import os
+import signal
+import socket
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medprism.data.cohort import Cohort, Subject
+from medprism.data.prepare import prepare
+from medprism.io.nifti import save_like
+from medprism.methods.puir import PUIR, PUIRConfig
+from medprism.models import NetworkConfig
+from medprism.training import module
+from medprism.training.module import OptimiserConfig
+from medprism.training.patches import PatchConfig
+from medprism.training.pretrain import Compute, pretrain
+from tests.data.scans import head
+
+MODALITIES = ("t1n", "t2w", "t2f")
+HOLES = (MODALITIES, ("t1n",), ("t2w", "t2f"), ("t1n", "t2f"))
+"""The scans of the training subjects; a validation subject with all follows."""
+
+SMALL = {
+    "network": NetworkConfig(width=4, levels=3),
+    "patches": PatchConfig(size=(16, 16, 16), per_subject=2, batch=2, validation=1),
+    "puir": PUIRConfig(embedding=16),
+    "optimiser": OptimiserConfig(lr=1e-3, average=0.9),
+    "compute": Compute("cpu"),
+    "epochs": 4,
+    "seed": 3,
+}
+
+# Forks of a process that has imported all this but computed nothing: a new one costs no time to import, and there is
+# no thread that could hang in it.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.training.runs", "torch.utils.tensorboard"])
+
+
+def make_cache(root: Path, holes=HOLES, **changes) -> Path:
+    """A prepared cohort of heads whose scans are functions of one anatomy, one training subject for each of `holes`."""
+    subjects = []
+    for number, present in enumerate((*holes, MODALITIES)):
+        base, name = head(seed=number, spacing=(1, 1, 1)), f"s{number}"
+        inside = base.array > 0
+        laws = {"t1n": base.array, "t2w": 600 - base.array, "t2f": 100 + base.array**2 / 500}
+        for modality in present:
+            scan = np.where(inside, laws[modality], 0).astype(np.float32)
+            save_like(scan, base, root / f"{name}/{modality}.nii.gz", kind="image")
+        subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in present}))
+    cohort = Cohort("tiny", MODALITIES, {}, {}, root, tuple(subjects[:-1]), tuple(subjects[-1:]), ())
+    prepare(replace(cohort, **changes), out=root / "cache", margin=2)
+    return root / "cache"
+
+
+def train(cache: Path, out: Path, **changes) -> Path:
+    """Pre-train in this process."""
+    torch.set_num_threads(1)
+    return pretrain(data=cache, out=out, **{**SMALL, **changes})
+
+
+def start(target, *args, **kwargs):
+    """Begin a function of this module in another process."""
+    process = CONTEXT.Process(target=target, args=args, kwargs=kwargs, daemon=True)
+    process.start()
+    return process
+
+
+def finish(*processes, seconds: float = 120) -> list[int]:
+    """Wait; the exit codes."""
+    for process in processes:
+        process.join(seconds)
+        process.kill()
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def train_worsening(cache: Path, out: Path, **changes) -> None:
+    """Train with validation scores turned round, so that the first epoch stays the best."""
+    score = module.transfer_psnr
+    module.transfer_psnr = lambda *args: -score(*args)
+    train(cache, out, **changes)
+
+
+def die_training(cache: Path, out: Path, at: int, **changes) -> None:
+    """Train, worsening, until the `at`-th event, then SIGKILL: a step, or the moment before a file gets its name."""
+    left = at
+
+    def before(function):
+        def wrapped(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    os.replace, PUIR.losses = before(os.replace), before(PUIR.losses)
+    train_worsening(cache, out, **changes)
+
+
+def train_as(rank: int, world: int, port: int, cache: Path, out: Path, changes: dict) -> None:
+    """Train as one of several processes, as torchrun starts them."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
+    names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    train(cache, out, **changes)
+
+
+def train_together(world: int, cache: Path, out: Path, **changes) -> list[int]:
+    """Train on several processes; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return finish(*(start(train_as, rank, world, port, cache, out, changes) for rank in range(world)))
