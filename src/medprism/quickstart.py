@@ -52,12 +52,13 @@ def quickstart(
     from medprism.data.prepare import prepare
     from medprism.evaluation.evaluate import evaluate
     from medprism.report.page import report
+    from medprism.training.pretrain import fast_precision
 
     out = Path(out)
     if out.exists() and any(out.iterdir()) and resume == "never" and not force:
         raise UserError(f"expected an empty folder, got {out}; give --resume auto, --force or another --out")
     console = Console()
-    cohort = _phantoms(out, subjects, seed, force) if data is None else divided(Path(data), out, seed, force)
+    cohort = _phantoms(out, subjects, seed, resume, force) if data is None else divided(Path(data), out, seed, force)
 
     console.rule("prepare")
     cache = prepare(cohort, out=out / "cache", spacing=(SPACING,) * 3, force=force)
@@ -67,17 +68,22 @@ def quickstart(
     evaluation = out / "evaluation"
     done = evaluation / "metrics.json"
     if resume == "never" or not _is_of(done, run):
-        evaluate(run, data=cache.path, out=evaluation, record=True, force=True, seed=seed)
+        evaluate(run, data=cache.path, out=evaluation, record=True, force=True, seed=seed, precision=fast_precision())
     console.rule("report")
     page = report([evaluation], out=out / "report.html", force=True)
     console.print(f"[bold green]done:[/] open {page} in a browser")
     return page
 
 
-def _phantoms(out: Path, subjects: int, seed: int, force: bool) -> Path:
+def _phantoms(out: Path, subjects: int, seed: int, resume: Resume, force: bool) -> Path:
     from medprism.phantoms.cohort import write_brain_cohort
 
     Console().rule("phantoms")
+    made = out / "phantoms" / "cohort.json"
+    if resume == "auto" and made.exists():
+        recipe = json.loads(made.with_name("phantom.json").read_text())["recipe"]
+        if (recipe["subjects"], recipe["seed"], recipe["spacing"]) == (subjects, seed, SPACING):
+            return made
     return write_brain_cohort(out / "phantoms", subjects=subjects, spacing=SPACING, seed=seed, force=force)
 
 

@@ -1,5 +1,6 @@
 """A trained model as one object: kept loaded, asked as often as wanted."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -50,6 +51,8 @@ class Model:
         self.typical_scales = {name: Scale.from_dict(scale) for name, scale in card["typical_scales"].items()}
         self.patch_size: tuple[int, ...] = tuple(card["patch_size"])
         self.runner = Runner(network, choose_device(device), precision)
+        if self.runner.device.type == "cpu":  # small windows keep a processor busier several at once
+            self.runner.batch = min(8, max(1, 64**3 // math.prod(self.patch_size)))
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", *, precision: Precision = "32") -> "Model":

@@ -33,9 +33,7 @@ def one_subject(model: Model, job: Job) -> None:
 
 def whole_cohort(model: Model, cohort: Cohort, jobs: Sequence[Job]) -> None:
     """Each subset of given scans: how many subjects have it and what is made for them."""
-    table = Table(
-        "subjects", "given", "generated, expected, as evaluated", title=_title(model), title_justify="left"
-    )
+    table = Table("subjects", "given", "generated, expected, as evaluated", title=_title(model), title_justify="left")
     kinds = Counter((tuple(job.images), tuple(job.outputs)) for job in jobs)
     for (given, made), count in kinds.most_common():
         table.add_row(str(count), " ".join(given), "\n".join(f"{n}  {expected(model.card, given, n)}" for n in made))
