@@ -114,7 +114,6 @@ class Rivals:
         total = sum(self.curves[i, target](rival, images[i], foreground[i]) for i in known)
         return np.asarray(total / len(known), dtype=np.float32)
 
-
     def background(self, given: Sequence[int], target: int) -> float | None:
         """Mean target intensity outside the sources' foregrounds in training, or None if none of the pairs is known."""
         known = [self.curves[i, target].background for i in given if (i, target) in self.curves]
