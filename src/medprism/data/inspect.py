@@ -122,7 +122,7 @@ def _stop_at_bad(checked: "Sequence[Checked]", *, skip_bad: bool) -> None:
     if bad and not skip_bad:
         raise UserError(
             f"{len(bad)} of {len(checked)} subjects cannot be used ({some(bad)}); mend what is listed above, "
-            "or leave them out with --skip_bad"
+            "or leave them out with --skip-bad"
         )
 
 
