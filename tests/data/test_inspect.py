@@ -77,7 +77,7 @@ def test_bad_subjects_stop_it_or_are_left_out(flat, tmp_path, capsys):
     scan(flat / "p5/T1w.nii.gz")
     label(flat / "p11/seg.nii.gz", 1)
     out = tmp_path / "cohort.json"
-    with pytest.raises(UserError, match=r"4 of 11 subjects cannot be used \(p1, p11, p2, … \(4 in all\)\).*--skip_bad"):
+    with pytest.raises(UserError, match=r"4 of 11 subjects cannot be used \(p1, p11, p2, … \(4 in all\)\).*--skip-bad"):
         inspect(flat, out=out)
     assert not out.exists()
     shown = " ".join(capsys.readouterr().out.split())
