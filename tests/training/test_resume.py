@@ -1,6 +1,5 @@
 """A run that was killed at any instant goes on to the very same weights, as if nothing had been."""
 
-import csv
 import shutil
 import signal
 import time
@@ -14,13 +13,12 @@ from safetensors.torch import load_file
 import medprism
 from medprism.errors import UserError
 from medprism.methods.puir import PUIR, PUIRConfig
-from tests.training.runs import die_training, finish, start, train, train_worsening
+from tests.training.runs import die_training, finish, start, table, train, train_worsening
 
 
 def rows(run):
     """The table of a run without what a clock says."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in table(run)]
 
 
 def assert_same(run, other):
