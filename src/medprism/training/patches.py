@@ -41,11 +41,17 @@ class Patches(L.LightningDataModule):
         config: what an epoch is made of.
         seed: of the run.
         world: number of training processes, for the number of steps.
+
+    Raises:
+        UserError: a split is empty, a volume smaller than a patch, or a batch larger than an epoch.
     """
 
     def __init__(self, cache: Cache, config: PatchConfig, seed: int, world: int = 1) -> None:
         super().__init__()
         self.config, self.seed = config, seed
+        for name in ("per_subject", "batch", "validation"):
+            if getattr(config, name) < 1:
+                raise UserError(f"expected patches.{name} of 1 or more, got {getattr(config, name)}; raise it")
         training, validation = cache.subjects("training"), cache.subjects("validation")
         if not training:
             raise UserError(f"expected training subjects in {cache.name}, got none; make splits with medprism inspect")
