@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import socket
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -42,19 +41,23 @@ CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.training.runs", "torch.utils.tensorboard"])
 
 
-def make_cache(root: Path, holes=HOLES, **changes) -> Path:
-    """A prepared cohort of heads whose scans are functions of one anatomy, one training subject for each of `holes`."""
+def make_cache(root: Path, holes=HOLES, validation=MODALITIES, shape=(30, 34, 28), margin=2) -> Path:
+    """A prepared cohort of heads whose scans are functions of one anatomy.
+
+    `holes` has the scans of each training subject, `validation` those of the one to choose by, if any.
+    """
     subjects = []
-    for number, present in enumerate((*holes, MODALITIES)):
-        base, name = head(seed=number, spacing=(1, 1, 1)), f"s{number}"
+    for number, present in enumerate((*holes, validation)):
+        base, name = head(shape, seed=number), f"s{number}"
         inside = base.array > 0
         laws = {"t1n": base.array, "t2w": 600 - base.array, "t2f": 100 + base.array**2 / 500}
         for modality in present:
             scan = np.where(inside, laws[modality], 0).astype(np.float32)
             save_like(scan, base, root / f"{name}/{modality}.nii.gz", kind="image")
-        subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in present}))
-    cohort = Cohort("tiny", MODALITIES, {}, {}, root, tuple(subjects[:-1]), tuple(subjects[-1:]), ())
-    prepare(replace(cohort, **changes), out=root / "cache", margin=2)
+        if present:
+            subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in present}))
+    training, others = tuple(subjects[: len(holes)]), tuple(subjects[len(holes) :])
+    prepare(Cohort("tiny", MODALITIES, {}, {}, root, training, others, ()), out=root / "cache", margin=margin)
     return root / "cache"
 
 
