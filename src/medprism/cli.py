@@ -204,9 +204,9 @@ def _load(where: str) -> Callable[..., Any]:
 
 
 def _set_up(debug: bool) -> None:
-    level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("medprism").setLevel(level)
+    logger = logging.getLogger("medprism")
+    logger.handlers = [logging.StreamHandler()]  # not the root's, where other packages tell their own affairs
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         warnings.filterwarnings("ignore", category=FutureWarning)
         os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")

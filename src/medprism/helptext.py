@@ -79,7 +79,7 @@ def tidy(parser: ArgumentParser) -> None:
         if not action.option_strings:
             action.metavar = _spoken(action)
     function.title, general.title = "arguments and options", "with every command"
-    parser._action_groups[:] = [function, *parts, general]
+    parser._action_groups = [function, *parts, general]
     own = [action for action in function._group_actions if action.help != argparse.SUPPRESS]
     required = [action for action in own if action.option_strings and action.required]
     words = [_spoken(action) for action in own if not action.option_strings]
@@ -91,7 +91,7 @@ class HelpFormatter(DefaultHelpFormatter):
     """Keeps the lines of the description; tells a default as it would be typed; no Python types."""
 
     def __init__(self, prog: str, **kwargs: Any) -> None:  # noqa: ANN401 - argparse's
-        super().__init__(prog, max_help_position=28, **kwargs)
+        super().__init__(prog, max_help_position=28, **kwargs)  # type: ignore[no-untyped-call]
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = (p if p.startswith("for example") else textwrap.fill(p, width) for p in text.split("\n\n"))

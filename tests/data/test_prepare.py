@@ -323,7 +323,7 @@ def test_several_failures_are_counted_and_logged(copy, caplog):
     for subject in ("s1", "s3"):
         (copy / f"data/{subject}/t1.nii.gz").write_bytes(b"")
     cohort = Cohort.load(copy / "data/cohort.json")
-    with pytest.raises(UserError, match=r"s1.*\(2 of 5 subjects failed, all are in the log\)"):
+    with pytest.raises(UserError, match=r"s1.*\(2 of 5 subjects failed, all are named above\)"):
         prepare(cohort, out=copy / "new")
     assert [any(name in record.message for record in caplog.records) for name in ("s1", "s2", "s3")] == [
         True,

@@ -118,13 +118,15 @@ def _build_all(cohort: Cohort, recipe: Recipe, out: Path, *, workers: int, sched
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         for result in progress.track(spread(build, jobs, workers=workers, scheduler=scheduler), total=len(jobs)):
             if isinstance(result, UserError):
-                log.error("%s", result)
                 wrong.append(result)
             else:
                 built[result.subject] = result
+    if len(wrong) > 1:
+        for error in wrong:
+            log.error("%s", error)
+        raise UserError(f"{wrong[0]} ({len(wrong)} of {len(jobs)} subjects failed, all are named above)")
     if wrong:
-        others = f" ({len(wrong)} of {len(jobs)} subjects failed, all are in the log)" if len(wrong) > 1 else ""
-        raise UserError(f"{wrong[0]}{others}")
+        raise wrong[0]
     return built
 
 

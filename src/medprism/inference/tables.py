@@ -95,7 +95,8 @@ class Bar:
 
 @contextmanager
 def bar(total: int) -> Iterator[Bar]:
-    """A bar on the standard error, so that what is printed can be piped."""
+    """A bar on the standard error, so that what is printed can be piped; none where nobody watches."""
+    console = Console(stderr=True)
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -105,7 +106,7 @@ def bar(total: int) -> Iterator[Bar]:
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+    with Progress(*columns, console=console, refresh_per_second=4, disable=not console.is_terminal) as progress:
         yield Bar(progress, total)
 
 

@@ -8,6 +8,7 @@ after it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from medprism.data.batch import Batch
 from medprism.data.randomness import rng
-from medprism.errors import UserError
+from medprism.errors import UserError, expect
 from medprism.methods.alignment import RunningAnchor, mean_anchor_losses
 from medprism.methods.contrast import gather_keys, info_nce
 from medprism.methods.distributed import total, world_size
@@ -58,6 +59,13 @@ class PUIRConfig:
     rotations: Literal["z", "cube"] = "z"
     corruption: Corruption = field(default_factory=Corruption)
     schedule: Literal["batched", "sequential"] = "batched"
+
+    def __post_init__(self) -> None:
+        for name in (*TERMS, "foreground"):
+            expect(0 <= getattr(self, name) < math.inf, "0 or more", f"puir.{name}", getattr(self, name))
+        expect(any(getattr(self, name) for name in TERMS), "a positive weight", f"one of {', '.join(TERMS)}", "none")
+        expect(0 < self.temperature < math.inf, "a positive number", "puir.temperature", self.temperature)
+        expect(self.embedding >= 1, "1 or more", "puir.embedding", self.embedding)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ class PUIR(nn.Module):
         if self.config.contrastive and size * world_size() < 2:
             raise UserError(
                 "expected a batch of at least 2 sub-volumes for the contrastive loss, got 1; with nothing to contrast "
-                "it is identically zero; take batch_size=2 or switch it off with contrastive=0"
+                "it is identically zero; give --patches.batch 2 or switch it off by --puir.contrastive 0"
             )
 
     def losses(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medprism.data.randomness import rng, torch_rng
+from medprism.errors import expect
 
 BOX_SIDE = (0.05, 0.25)  # of the patch's side (Tang et al.)
 
@@ -96,6 +97,10 @@ class Corruption:
 
     cutout: float = 0.3
     swap: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("cutout", "swap"):
+            expect(0 <= getattr(self, name) <= 1, "a share from 0 to 1", f"puir.corruption.{name}", getattr(self, name))
 
     def __call__(self, views: Tensor, partners: Tensor, seed: int, keys: Sequence[tuple[int | str, ...]]) -> Tensor:
         """Corrupt views.

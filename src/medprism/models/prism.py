@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from medprism.errors import UserError
+from medprism.errors import UserError, expect
 from medprism.models.backbone import Backbone, divisor, pooled
 from medprism.models.prior import Prior
 from medprism.models.swinunetr import SwinUNETR
@@ -42,6 +42,12 @@ class NetworkConfig:
     prior: Literal["channel", "token", "none"] = "channel"
     fusion: Literal["paper", "release"] = "paper"
     source: Literal["repeated", "tagged"] = "repeated"
+
+    def __post_init__(self) -> None:
+        expect(self.width >= 1, "1 or more", "network.width", self.width)
+        expect(2 <= self.levels <= 8, "2 to 8", "network.levels", self.levels)
+        if self.backbone == "swinunetr":
+            expect(self.width % 12 == 0, "a multiple of 12 with swinunetr", "network.width", self.width)
 
 
 class Prism(nn.Module):

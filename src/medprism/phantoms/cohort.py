@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medprism import __version__
 from medprism.errors import UserError
+from medprism.io.atomic import whole_file
 from medprism.io.grid import Grid
 from medprism.io.nifti import Scan, new_scan, save_like
 from medprism.phantoms.brain import LABELS, REGIONS, Brain, brain_subject
@@ -175,7 +177,8 @@ def _make_all(folder: Path, recipe: _Recipe, workers: int) -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=recipe.subjects, completed=recipe.subjects - len(todo))
         for _ in _run(folder, recipe, todo, workers):
             progress.advance(task)
@@ -251,6 +254,5 @@ def _entry(folder: Path, name: str, present: tuple[str, ...]) -> dict[str, objec
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(beside, path)
+    with whole_file(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())

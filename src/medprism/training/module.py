@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medprism.data.batch import Batch
+from medprism.errors import expect
 from medprism.methods.distributed import average_gradients
 from medprism.methods.puir import PUIR
 from medprism.models.prism import Prism
@@ -37,6 +38,13 @@ class OptimiserConfig:
     warmup: float = 0.05
     clip: float = 1.0
     average: float = 0.0
+
+    def __post_init__(self) -> None:
+        expect(0 < self.lr < math.inf, "a positive number", "optimiser.lr", self.lr)
+        expect(0 <= self.weight_decay < math.inf, "0 or more", "optimiser.weight_decay", self.weight_decay)
+        expect(0 <= self.warmup <= 1, "a share from 0 to 1", "optimiser.warmup", self.warmup)
+        expect(0 <= self.clip < math.inf, "0 or more", "optimiser.clip", self.clip)
+        expect(0 <= self.average < 1, "0 to below 1", "optimiser.average", self.average)
 
     def rate(self, step: int, steps: int) -> float:
         """The factor on `lr` at a step: rises linearly to 1, then falls as a cosine to 0."""

@@ -11,7 +11,7 @@ from medprism.data.batch import Sample, collate
 from medprism.data.cache import Cache
 from medprism.data.patches import PatchDataset
 from medprism.data.sampler import EpochSampler
-from medprism.errors import UserError
+from medprism.errors import UserError, expect
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class PatchConfig:
     validation: int = 2
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        expect(min(self.size) >= 1, "three sides of 1 voxel or more", "patches.size", self.size)
+        for name in ("per_subject", "batch", "validation"):
+            expect(getattr(self, name) >= 1, "1 or more", f"patches.{name}", getattr(self, name))
+        expect(self.workers >= 0, "0 or more", "patches.workers", self.workers)
+
 
 class Patches(L.LightningDataModule):
     """Patches of a prepared cohort.
@@ -49,9 +55,6 @@ class Patches(L.LightningDataModule):
     def __init__(self, cache: Cache, config: PatchConfig, seed: int, world: int = 1) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        for name in ("per_subject", "batch", "validation"):
-            if getattr(config, name) < 1:
-                raise UserError(f"expected patches.{name} of 1 or more, got {getattr(config, name)}; raise it")
         training, validation = cache.subjects("training"), cache.subjects("validation")
         if not training:
             raise UserError(f"expected training subjects in {cache.name}, got none; make splits with medprism inspect")

@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from medprism.data.cache import Cache
-from medprism.errors import UserError
-from medprism.methods.puir import PUIR, TERMS, PUIRConfig
+from medprism.errors import UserError, expect
+from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models.folder import person_digests, save_model
 from medprism.models.prism import NetworkConfig, Prism
 from medprism.training.callbacks import Checkpoints, MetricsTable, ProgressBar
@@ -81,6 +81,7 @@ def pretrain(
     Raises:
         UserError: data, configuration or folder do not fit together.
     """
+    expect(epochs >= 1, "1 or more", "epochs", epochs)
     cache = Cache.open(data)
     config = {
         "data": str(data),
@@ -100,7 +101,7 @@ def pretrain(
     L.seed_everything(seed, workers=True, verbose=False)
     model = Prism(network, len(cache.modalities), patches.size)
     objective = PUIR(puir, model.backbone.channels[-1], cache.modalities, seed)
-    _check(puir, network, patches, epochs, world, objective)
+    _check(puir, network, patches, world, objective)
     steps = loaders.steps * epochs
     module = Pretraining(model, objective, optimiser, steps)
     run = RunFolder(out)
@@ -193,15 +194,9 @@ def _in_encoder(name: str) -> bool:
     return name.startswith(tuple(f"backbone.{part}" for part in parts))
 
 
-def _check(
-    puir: PUIRConfig, network: NetworkConfig, patches: PatchConfig, epochs: int, world: int, objective: PUIR
-) -> None:
+def _check(puir: PUIRConfig, network: NetworkConfig, patches: PatchConfig, world: int, objective: PUIR) -> None:
     """Refuse what would fail, or mean nothing, in the first step."""
     objective.check_batch(patches.batch * world)
-    if not any(getattr(puir, term) for term in TERMS):
-        raise UserError(f"expected at least one part of the objective, got 0 for {', '.join(TERMS)}; switch one on")
-    if epochs < 1:
-        raise UserError(f"expected at least 1 epoch, got {epochs}; give --epochs 1 or more")
     size = patches.size
     if (puir.rotations == "z" and size[0] != size[1]) or (puir.rotations == "cube" and len(set(size)) > 1):
         need = "equal sides in X and Y" if puir.rotations == "z" else "three equal sides"
