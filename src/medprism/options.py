@@ -115,7 +115,7 @@ def explained(message: str, parser: ArgumentParser, words: Sequence[str]) -> str
         action = actions.get(key)
         if action is not None:
             return f"expected {wanted(type_of(action))} for {_name(action, key)}, got {_short(value.strip('[]'))}"
-    if text.startswith("Problems parsing config"):
+    if text.startswith(("Problems parsing config", "Unexpected config")):
         return f"expected a configuration in YAML, got {_short(text.partition(': ')[2])}"
     return _short(text)
 
@@ -125,7 +125,9 @@ def _unknown(word: str, parser: ArgumentParser) -> str:
     flag = word.partition("=")[0]
     known = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
     near = difflib.get_close_matches(f"--{flag.strip('-')}", known, n=1)
-    near = near or [name for name in known if name.endswith(f".{flag.strip('-')}")]
+    if not near:  # the part before the dot may be missing
+        leaves = {name.rpartition(".")[2]: name for name in known if "." in name}
+        near = [leaves[leaf] for leaf in difflib.get_close_matches(flag.strip("-"), leaves, n=1)]
     told = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
     return f"expected arguments and options of {parser.prog}, got {flag.replace('_', '-')}{told}"
 
