@@ -52,7 +52,8 @@ def test_intensities_are_not_normalised_away():
     with torch.no_grad():
         once, thrice = net.encode(x), net.encode(3 * x)
         torch.testing.assert_close(thrice[0], 3 * once[0])
-        assert (net.decode(net.encode(x + 2)) - net.decode(once)).abs().mean() > 0.1
+        two, ten = ((net.decode(net.encode(x + more)) - net.decode(once)).abs().mean() for more in (2, 10))
+    assert float(ten / two) == pytest.approx(5, rel=0.1)
 
 
 def test_bottleneck_is_of_one_scale_whatever_the_scan():
