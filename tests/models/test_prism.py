@@ -103,15 +103,18 @@ def test_build_gives_the_same_network_back():
         build({"network": {"backbone": "unet", "colour": 1}, "modalities": 3, "patch_size": [16, 16, 16]})
 
 
-def test_tagged_source_goes_into_its_own_channel():
-    """The stem sees the scan in its modality's channel, ones in its tag's, zeros else."""
-    net = network(source="tagged")
+@pytest.mark.parametrize("spread", [False, True])
+def test_tagged_source_goes_into_its_own_channel(spread):
+    """The stem sees the scan in its modality's channel, ones in its tag's, it spread in a third if asked, zeros else."""
+    net = network(source="tagged", spread=spread)
     seen = []
     net.backbone.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     x = torch.randn(2, 1, 16, 16, 16)
     net.encode(x, torch.tensor([2, 0]))
-    expected = torch.zeros(2, 6, 16, 16, 16)
+    expected = torch.zeros(2, 9 if spread else 6, 16, 16, 16)
     expected[0, 2], expected[1, 0], expected[0, 5], expected[1, 3] = x[0, 0], x[1, 0], 1, 1
+    if spread:
+        expected[0, 8], expected[1, 6] = torch.asinh(10 * x[0, 0]) / 2, torch.asinh(10 * x[1, 0]) / 2
     assert torch.equal(seen[0], expected)
 
 
