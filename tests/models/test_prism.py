@@ -105,7 +105,7 @@ def test_build_gives_the_same_network_back():
 
 @pytest.mark.parametrize("spread", [False, True])
 def test_tagged_source_goes_into_its_own_channel(spread):
-    """The stem sees the scan in its modality's channel, ones in its tag's, it spread in a third if asked, zeros else."""
+    """The stem sees the scan in its own channel, ones in its tag's, it spread in a third if asked for, zeros else."""
     net = network(source="tagged", spread=spread)
     seen = []
     net.backbone.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
