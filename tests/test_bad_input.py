@@ -5,7 +5,9 @@ import gzip
 import json
 import os
 import shutil
+from pathlib import Path
 
+import lightning as L
 import nibabel as nib
 import numpy as np
 import pytest
@@ -309,6 +311,27 @@ def test_no_space_left(place, capfd, monkeypatch, verb):
     assert "No space left" in err
     left = [path for path in (place / "full").rglob("*") if path.is_file()] if (place / "full").exists() else []
     assert left == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without space")
+def test_no_space_for_a_checkpoint(place, capfd, monkeypatch):
+    save = L.Trainer.save_checkpoint
+
+    def full(trainer, path, *_):
+        save(trainer, path)
+        with Path("/dev/full").open("wb", buffering=0) as device:
+            device.write(b"0")
+
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", full)
+    assert main(["pretrain", "--data", "cache", "--out", "run", *SMALL]) == 2
+    err = capfd.readouterr().err
+    assert "No space left" in err
+    assert err.splitlines()[-1].startswith("error: ")
+    assert not list((place / "run").glob("*.part"))
+    assert not list((place / "run").glob("*.ckpt"))
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main(["pretrain", "--data", "cache", "--out", "run", *SMALL, "--resume", "auto"]) == 0
 
 
 @pytest.mark.parametrize("file", ["images.b2nd", "foreground.b2nd", "entry.json"])

@@ -21,6 +21,8 @@ from medprism.errors import UserError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell gives for SIGINT and SIGPIPE
 
+RESUMING = (["pretrain"], ["quickstart"])  # the verbs with --resume; others need no word to go on
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -105,10 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(words)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
-            return _interrupted()
+            return _interrupted(words)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         if debug:
@@ -162,8 +164,9 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:300]
 
 
-def _interrupted() -> int:
-    sys.stderr.write("interrupted; what is finished is kept\n")
+def _interrupted(words: list[str]) -> int:
+    goes_on = "the same command with --resume auto goes on" if words[:1] in RESUMING else "what is finished is kept"
+    sys.stderr.write(f"interrupted; {goes_on}\n")
     return INTERRUPTED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import os
 import time
@@ -18,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from medprism.errors import UserError
 from medprism.io.atomic import whole_file
 from medprism.training.run import PART, RunFolder
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsTable(L.Callback):
@@ -95,11 +98,18 @@ class Checkpoints(L.Callback):
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
         part = path.with_suffix(PART)
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
+        try:
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # of the system, or of torch's own writer
+            part.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise UserError(
+                f"expected to write {path}, got '{reason}'; free some space and go on with --resume auto"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
@@ -111,7 +121,10 @@ class Checkpoints(L.Callback):
 
 
 class ProgressBar(L.Callback):
-    """One bar for the whole training, with the loss, the validation PSNR and the time left."""
+    """One bar for the whole training, with the loss, the validation PSNR and the time left.
+
+    Where nobody watches (a log file, a batch system) it is a line an epoch instead.
+    """
 
     def __init__(self, steps: int, title: str) -> None:
         self.steps, self.title = steps, title
@@ -119,7 +132,8 @@ class ProgressBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar at the step that the run has reached."""
-        if not trainer.is_global_zero:
+        console = Console(stderr=True)
+        if not trainer.is_global_zero or not console.is_terminal:
             return
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -129,7 +143,7 @@ class ProgressBar(L.Callback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
+            console=console,
             refresh_per_second=2,
         )
         self._bar.start()
@@ -142,11 +156,13 @@ class ProgressBar(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tell the epoch's figures."""
+        metrics = trainer.callback_metrics
+        told = [f"loss {float(metrics['train/loss']):.3f}"] if "train/loss" in metrics else []
+        told += [f"val PSNR {float(metrics['val/psnr']):.2f} dB"] if "val/psnr" in metrics else []
         if self._bar is not None:
-            metrics = trainer.callback_metrics
-            told = [f"loss {float(metrics['train/loss']):.3f}"] if "train/loss" in metrics else []
-            told += [f"val PSNR {float(metrics['val/psnr']):.2f} dB"] if "val/psnr" in metrics else []
             self._bar.update(self._task, told="  ".join(told))
+        elif trainer.is_global_zero:
+            logger.info("epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(told))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the bar, after an error too."""
