@@ -75,7 +75,7 @@ def tidy(parser: ArgumentParser) -> None:
         elif action.dest != "config":
             action.metavar = "" if is_switch(action) else metavar(type_of(action))
         else:
-            action.metavar = "NAME|PATH"
+            action.metavar = "NAME|PATH" if "comes along" in str(action.help) else "PATH"
         if not action.option_strings:
             action.metavar = _spoken(action)
     function.title, general.title = "arguments and options", "with every command"

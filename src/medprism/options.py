@@ -16,6 +16,8 @@ from jsonargparse import ArgumentParser
 from medprism.errors import UserError
 from medprism.helptext import SPELLINGS, HelpFormatter, is_sequence, is_switch, tidy, type_of, wanted
 
+CONFIGS = Path(__file__).parent / "configs"
+
 
 def parser_of(verb: str, function: Callable[..., Any], example: str) -> ArgumentParser:
     """The parser of one verb.
@@ -33,7 +35,9 @@ def parser_of(verb: str, function: Callable[..., Any], example: str) -> Argument
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file of options, or the name of one that comes along")
+    names = ", ".join(known(verb))
+    told = f"YAML file of options, or one that comes along: {names}" if names else "YAML file of options"
+    parser.add_argument("--config", action="config", help=told)
     parser.add_function_arguments(function, as_positional=True, sub_configs=False)
     tidy(parser)
     return parser
@@ -140,15 +144,18 @@ def _short(text: str) -> str:
     return text if len(text) <= 160 else f"{text[:160]} …"
 
 
+def known(verb: str) -> list[str]:
+    """The names of the configurations that come along for a verb."""
+    return sorted(path.stem for path in (CONFIGS / verb).glob("*.yaml"))
+
+
 def shipped(verb: str, words: Sequence[str]) -> list[str]:
     """Replace the name of a shipped configuration behind `--config` by its path.
 
     Raises:
         UserError: there is neither such a file nor such a name.
     """
-    folder = Path(__file__).parent / "configs" / verb
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    out = list(words)
+    names, out = known(verb), list(words)
     for place, word in enumerate(words):
         given = words[place + 1] if word == "--config" and place + 1 < len(words) else None
         if word.startswith("--config="):
@@ -158,7 +165,7 @@ def shipped(verb: str, words: Sequence[str]) -> list[str]:
         if given not in names:
             told = f"a YAML file or one of {', '.join(names)}" if names else "a YAML file (this command has no others)"
             raise UserError(f"expected {told} behind --config, got {given}")
-        path = str(folder / f"{given}.yaml")
+        path = str(CONFIGS / verb / f"{given}.yaml")
         if word == "--config":
             out[place + 1] = path
         else:
