@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,8 +131,8 @@ def _dispatch(words: list[str], debug: bool) -> int:
         told = f"; did you mean {near[0]}?" if near else "; see medprism --help"
         raise UserError(f"expected a command out of {', '.join(VERBS)}, got {words[0]}{told}")
     else:
-        _set_up(debug)
-        run(words[0], words[1:])
+        with _told(debug):
+            run(words[0], words[1:])
     return 0
 
 
@@ -206,10 +207,17 @@ def _load(where: str) -> Callable[..., Any]:
     return function
 
 
-def _set_up(debug: bool) -> None:
-    logger = logging.getLogger("medprism")
-    logger.handlers = [logging.StreamHandler()]  # not the root's, where other packages tell their own affairs
+@contextmanager
+def _told(debug: bool) -> Iterator[None]:
+    """What the package logs goes to the standard error, as plain lines; warnings about the future only with `debug`."""
+    logger = logging.getLogger("medprism")  # not the root, where other packages tell their own affairs
+    handler = logging.StreamHandler()
+    logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         warnings.filterwarnings("ignore", category=FutureWarning)
         os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
