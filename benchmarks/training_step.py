@@ -39,6 +39,7 @@ from medprism.methods.contrast import gather_keys
 from medprism.methods.puir import PUIR, Keys, PUIRConfig, Views
 from medprism.models.backbone import pooled
 from medprism.models.prism import NetworkConfig, Prism
+from medprism.training.memory import keep_freed_memory
 
 Step = Callable[[int], dict[str, Tensor]]
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
@@ -72,6 +73,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     network = NetworkConfig(options.network, width=options.width, levels=options.levels)
     batch = random_batch(options.batch, options.patch, options.seed)
     steps = {

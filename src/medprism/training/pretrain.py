@@ -19,6 +19,7 @@ from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models.folder import person_digests, save_model
 from medprism.models.prism import NetworkConfig, Prism
 from medprism.training.callbacks import Checkpoints, MetricsTable, ProgressBar
+from medprism.training.memory import keep_freed_memory
 from medprism.training.module import OptimiserConfig, Pretraining
 from medprism.training.patches import PatchConfig, Patches
 from medprism.training.run import Resume, RunFolder, plain
@@ -95,6 +96,7 @@ def pretrain(
         "seed": seed,
     }
     torch.set_flush_denormal(True)  # numbers near zero make CPUs ten times slower and mean nothing here
+    keep_freed_memory()
     trainer_kwargs = _trainer_kwargs(compute, puir)
     world = trainer_kwargs["devices"] * trainer_kwargs["num_nodes"]
     loaders = Patches(cache, patches, seed, world)
