@@ -213,7 +213,7 @@ class PUIR(nn.Module):
         """ψ(z) of the second views, through the encoder only and without gradient, as only ψ(z) is used of them."""
         assert self.project is not None
         with torch.no_grad():
-            own = self.project(pooled(network.encode(views.second, views.source)[-1])).float()
+            own = self.project(pooled(network.bottleneck(views.second, views.source))).float()
         embeddings, samples, start = gather_keys(own, batch.index.to(own.device)[views.owner])
         return Keys(embeddings, samples, start)
 

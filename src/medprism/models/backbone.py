@@ -1,6 +1,6 @@
 """What a backbone is: an encoder that gives features from fine to coarse, and a decoder that takes them back.
 
-Any network with these five names can carry every method of the package.
+Any network with these names can carry every method of the package.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Backbone(Protocol):
         Returns:
             Features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse; the last is z.
         """
+        ...
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """Z alone, equal to `encode(x)[-1]`, without what only a decoder needs."""
         ...
 
     def decode(self, features: list[Tensor]) -> Tensor:

@@ -98,15 +98,23 @@ class Prism(nn.Module):
         Returns:
             Features fine to coarse, the last of which is z.
         """
+        return self.backbone.encode(self.stem_input(x, source))
+
+    def bottleneck(self, x: Tensor, source: Tensor) -> Tensor:
+        """Z of scans (N, 1, X, Y, Z), the last of `encode`'s features, without what only the decoder needs."""
+        return self.backbone.bottleneck(self.stem_input(x, source))
+
+    def stem_input(self, x: Tensor, source: Tensor) -> Tensor:
+        """Scans (N, 1, X, Y, Z) of modalities (N,) as the stem takes them (see `NetworkConfig.source`)."""
         if self.config.source == "repeated":
-            return self.backbone.encode(x)
+            return x
         rows = torch.arange(len(x), device=x.device)
         tagged = x.new_zeros((len(x), self.modalities * (3 if self.config.spread else 2), *x.shape[2:]))
         tagged[rows, source] = x[:, 0]
         tagged[rows, self.modalities + source] = 1
         if self.config.spread:
             tagged[rows, 2 * self.modalities + source] = torch.asinh(10 * x[:, 0]) / 2
-        return self.backbone.encode(tagged)
+        return tagged
 
     def personalise(self, z: Tensor) -> Tensor:
         """Bottleneck z (N, C, x, y, z) to x_h, the same shape; without a prior x_h is z."""
@@ -141,7 +149,7 @@ class Prism(nn.Module):
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled x_h of each present scan: (B, M, C), zero where absent."""
-        x_h = self.personalise(self.encode(images[present][:, None], _pairs(present)[1])[-1])
+        x_h = self.personalise(self.bottleneck(images[present][:, None], _pairs(present)[1]))
         out = torch.zeros((*present.shape, x_h.shape[1]), device=x_h.device)
         out[present] = pooled(x_h)
         return out

@@ -60,16 +60,21 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
         self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
         self.head = nn.Conv3d(width, out_channels, 1)
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.memory_format = torch.channels_last_3d
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
-        x = self.blocks[0](self.stem(x.contiguous(memory_format=torch.channels_last_3d)))
+        x = self.blocks[0](self.stem(x.contiguous(memory_format=self.memory_format)))
         features = [x]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             x = block(down(x))
             features.append(x)
         return [*features[:-1], self.norm(features[-1])]
+
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """The last of `encode`'s features; all others are on the way to it."""
+        return self.encode(x)[-1]
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
