@@ -52,7 +52,7 @@ def quickstart(
     from medprism.data.prepare import prepare
     from medprism.evaluation.evaluate import evaluate
     from medprism.report.page import report
-    from medprism.training.pretrain import fast_precision
+    from medprism.training.fit import fast_precision
 
     out = Path(out)
     if out.exists() and any(out.iterdir()) and resume == "never" and not force:
@@ -116,8 +116,9 @@ def _pretrain(cache: Path, run: Path, steps: int, seed: int, resume: Resume, for
     """The shipped configuration `quickstart`, for as many epochs as the steps make with this cohort."""
     from medprism.data.cache import Cache
     from medprism.options import parse, parser_of
+    from medprism.training.fit import fast_precision
     from medprism.training.patches import Patches
-    from medprism.training.pretrain import fast_precision, pretrain
+    from medprism.training.pretrain import pretrain
 
     words = ["--config=quickstart", f"--data={cache}", f"--out={run}", f"--seed={seed}", f"--resume={resume}"]
     words += [f"--compute.precision={fast_precision()}", f"--force={str(force).lower()}"]

@@ -13,12 +13,13 @@ import torch
 from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.io.nifti import save_like
+from medprism.methods import puir
 from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models import NetworkConfig
-from medprism.training import module
+from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
-from medprism.training.pretrain import Compute, pretrain
+from medprism.training.pretrain import pretrain
 from tests.data.scans import head
 
 MODALITIES = ("t1n", "t2w", "t2f")
@@ -91,8 +92,8 @@ def finish(*processes, seconds: float = 120) -> list[int]:
 
 def train_worsening(cache: Path, out: Path, **changes) -> None:
     """Train with validation scores turned round, so that the first epoch stays the best."""
-    score = module.transfer_psnr
-    module.transfer_psnr = lambda *args: -score(*args)
+    score = puir.transfer_psnr
+    puir.transfer_psnr = lambda *args: -score(*args)
     train(cache, out, **changes)
 
 

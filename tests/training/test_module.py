@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from medprism.methods.puir import PUIR, PUIRConfig
+from medprism.methods.scores import transfer_psnr
 from medprism.models import NetworkConfig, Prism
 from medprism.training.callbacks import MetricsTable
-from medprism.training.module import OptimiserConfig, Pretraining, transfer_psnr
+from medprism.training.module import OptimiserConfig, Training
 from tests.methods.batches import batch
 
 
@@ -72,9 +73,9 @@ def test_rate_rises_linearly_and_falls_as_a_cosine_to_zero():
     assert all(0 <= OptimiserConfig(warmup=warmup).rate(0, 1) <= 1 for warmup in (0.0, 0.05, 1.0))
 
 
-def module_of(config: OptimiserConfig) -> Pretraining:
+def module_of(config: OptimiserConfig) -> Training:
     network = Prism(NetworkConfig(width=4, levels=2), 3, (16, 16, 16))
-    return Pretraining(network, PUIR(PUIRConfig(embedding=8), 8, ("t1n", "t1c", "t2w"), 0), config, steps=10)
+    return Training(network, PUIR(PUIRConfig(embedding=8), 8, ("t1n", "t1c", "t2w"), 0), config, steps=10)
 
 
 def test_average_of_the_weights_is_what_is_shipped():

@@ -12,8 +12,8 @@ from medprism.cli import main
 from medprism.data.batch import collate
 from medprism.methods.puir import PUIRConfig
 from medprism.training import patches as loaders
+from medprism.training.fit import Compute
 from medprism.training.patches import PatchConfig
-from medprism.training.pretrain import Compute
 from tests.training.runs import MODALITIES, SMALL, make_cache, table, train
 
 FAST = {"epochs": 1, "patches": PatchConfig(size=(16, 16, 16), per_subject=1, batch=4, validation=1)}

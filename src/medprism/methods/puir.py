@@ -23,6 +23,7 @@ from medprism.errors import UserError, expect
 from medprism.methods.alignment import RunningAnchor, mean_anchor_losses
 from medprism.methods.contrast import gather_keys, info_nce
 from medprism.methods.distributed import total, world_size
+from medprism.methods.scores import transfer_psnr
 from medprism.methods.views import Corruption, Rotation, rotations
 from medprism.models.backbone import pooled
 from medprism.models.prism import Prism
@@ -119,12 +120,22 @@ class PUIR(nn.Module):
 
     def __init__(self, config: PUIRConfig, channels: int, modalities: tuple[str, ...], seed: int) -> None:
         super().__init__()
+        self.metric, self.unit = "psnr", "dB"
         if config.schedule == "sequential" and config.anchor == "mean" and config.invariance:
             raise UserError("expected anchor=running with schedule=sequential, got mean; it needs all sources at once")
         self.config, self.modalities, self.seed = config, modalities, seed
         self.rotations: tuple[Rotation, ...] = rotations(config.rotations)
         self.project = nn.Linear(channels, config.embedding) if config.contrastive else None
         self.classify = nn.Linear(channels, len(self.rotations)) if config.equivariance else None
+
+    @property
+    def many_passes(self) -> bool:
+        """Whether a step calls `backward` several times."""
+        return self.config.schedule == "sequential"
+
+    def scores(self, network: Prism, batch: Batch) -> Tensor:
+        """PSNR of every present target made from every other present source (`transfer_psnr`)."""
+        return transfer_psnr(network, batch)
 
     def check_batch(self, size: int) -> None:
         """Refuse a batch in which the contrastive loss would be identically zero.

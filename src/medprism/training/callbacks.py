@@ -62,18 +62,20 @@ class MetricsTable(L.Callback):
 
 
 class Checkpoints(L.Callback):
-    """`best.ckpt` by validation PSNR and `last.ckpt` after each epoch, each whole or not there.
+    """`best.ckpt` by validation score and `last.ckpt` after each epoch, each whole or not there.
 
     `last.ckpt` holds the best score and comes last: a run that is killed before it goes through the epoch again and
-    finds the same best weights again. Without a score (no validation subject with two scans) the latest are the best.
+    finds the same best weights again. Without a score (in transfer: no validation subject has two scans) the latest
+    are the best.
 
     Args:
         run: where to.
-        save_model: writes the model folder from the module's weights and its validation PSNR.
+        metric: name of the score.
+        save_model: writes the model folder from the module's weights and its validation score.
     """
 
-    def __init__(self, run: RunFolder, save_model: Callable[[float], None]) -> None:
-        self.run, self.save_model = run, save_model
+    def __init__(self, run: RunFolder, metric: str, save_model: Callable[[float], None]) -> None:
+        self.run, self.metric, self.save_model = run, metric, save_model
         self.best = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -88,7 +90,7 @@ class Checkpoints(L.Callback):
                 f"expected a finite loss, got {float(metrics['train/loss'])} in epoch {trainer.current_epoch}; lower "
                 f"optimiser.lr, or set optimiser.clip; {self.run.last} keeps the epoch before"
             )
-        score = float(metrics.get("val/psnr", -math.inf))
+        score = float(metrics.get(f"val/{self.metric}", -math.inf))
         if score >= self.best:
             self.best = score
             self._save(trainer, self.run.best)
@@ -121,13 +123,19 @@ class Checkpoints(L.Callback):
 
 
 class ProgressBar(L.Callback):
-    """One bar for the whole training, with the loss, the validation PSNR and the time left.
+    """One bar for the whole training, with the loss, the validation score and the time left.
 
     Where nobody watches (a log file, a batch system) it is a line an epoch instead.
+
+    Args:
+        steps: of the whole training.
+        title: before the bar.
+        metric: name of the score.
+        unit: of the score.
     """
 
-    def __init__(self, steps: int, title: str) -> None:
-        self.steps, self.title = steps, title
+    def __init__(self, steps: int, title: str, metric: str, unit: str) -> None:
+        self.steps, self.title, self.metric, self.unit = steps, title, metric, unit
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -158,7 +166,8 @@ class ProgressBar(L.Callback):
         """Tell the epoch's figures."""
         metrics = trainer.callback_metrics
         told = [f"loss {float(metrics['train/loss']):.3f}"] if "train/loss" in metrics else []
-        told += [f"val PSNR {float(metrics['val/psnr']):.2f} dB"] if "val/psnr" in metrics else []
+        if (name := f"val/{self.metric}") in metrics:
+            told.append(f"val {self.metric} {float(metrics[name]):.{2 if self.unit else 3}f} {self.unit}".rstrip())
         if self._bar is not None:
             self._bar.update(self._task, told="  ".join(told))
         elif trainer.is_global_zero:

@@ -1,12 +1,12 @@
-"""The Lightning module of pre-training: one network, one objective, manual steps."""
+"""The Lightning module of every training: one network, one objective, manual steps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -16,8 +16,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medprism.data.batch import Batch
 from medprism.errors import expect
 from medprism.methods.distributed import average_gradients
-from medprism.methods.puir import PUIR
-from medprism.models.prism import Prism
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,45 @@ class OptimiserConfig:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
-class Pretraining(L.LightningModule):
-    """Trains a network by an objective; logs each term and the validation PSNR.
+class Objective(Protocol):
+    """What a network is trained for: a module, whose own parameters train too but are not shipped.
+
+    Attributes:
+        metric: name of the validation score; more is better.
+        unit: of the score, "" for none.
+        many_passes: whether a step calls `backward` several times.
+    """
+
+    metric: str
+    unit: str
+
+    @property
+    def many_passes(self) -> bool: ...  # noqa: D102 - an attribute
+
+    def losses(
+        self,
+        network: Any,  # noqa: ANN401 - each objective has its own kind of network
+        batch: Batch,
+        epoch: int,
+        backward: Callable[[Tensor], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """The weighted sum `loss` and its terms on one batch; all randomness is a function of seed, epoch, index.
+
+        Args:
+            network: what is trained.
+            batch: B sub-volumes with any non-empty subsets of modalities.
+            epoch: of the training.
+            backward: is called on each part of the loss, if given.
+        """
+        ...
+
+    def scores(self, network: Any, batch: Batch) -> Tensor:  # noqa: ANN401
+        """Validation scores (P,) of the fixed crops of one subject; P may be 0. Their mean over subjects counts."""
+        ...
+
+
+class Training(L.LightningModule):
+    """Trains a network by an objective; logs each term and the validation score.
 
     Args:
         network: what is trained and shipped.
@@ -64,7 +99,7 @@ class Pretraining(L.LightningModule):
         steps: of the whole training, for the decay.
     """
 
-    def __init__(self, network: Prism, objective: PUIR, optimiser: OptimiserConfig, steps: int) -> None:
+    def __init__(self, network: nn.Module, objective: Objective, optimiser: OptimiserConfig, steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False  # a sequential schedule steps once after several backward passes
         self.network, self.objective, self.optimiser, self.steps = network, objective, optimiser, steps
@@ -74,9 +109,9 @@ class Pretraining(L.LightningModule):
             self.averaged.requires_grad_(False)
 
     @property
-    def shipped(self) -> Prism:
+    def shipped(self) -> nn.Module:
         """The network that is validated and saved as the model."""
-        return self.network if self.averaged is None else cast(Prism, self.averaged.module)
+        return self.network if self.averaged is None else self.averaged.module
 
     def _trained(self) -> Iterator[nn.Parameter]:
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
@@ -92,12 +127,12 @@ class Pretraining(L.LightningModule):
         """One step of the optimiser on one batch."""
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         optimizer.zero_grad()  # type: ignore[union-attr]
-        sequential = self.objective.config.schedule == "sequential"
-        # Processes may have other numbers of sources, so the many backward passes of a sequential step are not
-        # synchronised one by one.
-        with self.trainer.strategy.block_backward_sync() if self._parallel and sequential else nullcontext():  # type: ignore[attr-defined]
+        many = self.objective.many_passes
+        # Processes may have other numbers of sources, so the many backward passes of a step are not synchronised one by
+        # one.
+        with self.trainer.strategy.block_backward_sync() if self._parallel and many else nullcontext():  # type: ignore[attr-defined]
             losses = self.objective.losses(self.network, batch, self.current_epoch, self.manual_backward)
-        if sequential:
+        if many:
             average_gradients(self._trained())
         if self.optimiser.clip:
             self.clip_gradients(optimizer, self.optimiser.clip, "norm")  # type: ignore[arg-type]
@@ -114,36 +149,12 @@ class Pretraining(L.LightningModule):
         )
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """PSNR in the foreground of every present target generated from every other present source."""
-        scores = transfer_psnr(self.shipped, batch)
+        """The objective's score of one subject's crops."""
+        scores = self.objective.scores(self.shipped, batch)
         if len(scores):
-            self.log("val/psnr", scores.mean(), batch_size=len(scores), on_epoch=True, sync_dist=self._parallel)
+            name = f"val/{self.objective.metric}"
+            self.log(name, scores.mean(), batch_size=len(scores), on_epoch=True, sync_dist=self._parallel)
 
     @property
     def _parallel(self) -> bool:
         return self.trainer.world_size > 1
-
-
-def transfer_psnr(network: Prism, batch: Batch) -> Tensor:
-    """PSNR of each (subject, source, target ≠ source), on normalised intensities in the source's foreground.
-
-    Args:
-        network: the network.
-        batch: B sub-volumes.
-
-    Returns:
-        (P,) dB, for P pairs of present scans; the data range is the target's in its sub-volume.
-    """
-    owner, source = batch.present.nonzero(as_tuple=True)
-    *_, images = network(batch.images[batch.present][:, None], source)
-    scores = []
-    for row, (b, s) in enumerate(zip(owner.tolist(), source.tolist(), strict=True)):
-        mask = batch.foreground[b, s]
-        for t in batch.present[b].nonzero()[:, 0].tolist():
-            if t == s or not bool(mask.any()):
-                continue
-            target = batch.images[b, t][mask]
-            error = torch.mean((images[row, t].float()[mask] - target) ** 2)
-            span = (target.max() - target.min()).clamp(min=1e-6)
-            scores.append(10 * torch.log10(span**2 / error.clamp(min=1e-12)))
-    return torch.stack(scores) if scores else torch.empty(0)

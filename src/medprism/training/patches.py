@@ -91,5 +91,5 @@ class Patches(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Fixed crops, one a batch; every process sees all of them."""
-        return DataLoader(self.validation, batch_size=1, collate_fn=collate)
+        """Fixed crops, those of one subject a batch; every process sees all of them."""
+        return DataLoader(self.validation, batch_size=self.config.validation, collate_fn=collate)

@@ -1,0 +1,191 @@
+"""The loop that all trainings share: folder, trainer, checkpoints, resume, the model at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from medprism.errors import UserError
+from medprism.models.folder import save_model
+from medprism.training.callbacks import Checkpoints, MetricsTable, ProgressBar
+from medprism.training.memory import keep_freed_memory
+from medprism.training.module import Objective, OptimiserConfig, Training
+from medprism.training.patches import Patches
+from medprism.training.run import Resume, RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how it runs.
+
+    Attributes:
+        device: `auto` takes a GPU if there is one.
+        devices: processes on this machine; under torchrun or SLURM their number is taken from there.
+        precision: `bf16` is automatic mixed precision, on GPUs and on CPUs with bf16 units.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    precision: Literal["32", "bf16"] = "32"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training, ready to run.
+
+    Attributes:
+        title: of the progress bar.
+        network: what is trained and shipped; fresh or initialised.
+        objective: what for.
+        loaders: the patches.
+        optimiser: its settings.
+        epochs: length.
+        config: the resolved configuration, plain JSON-like; a run is resumed only by the same.
+        card: what model.json says, of the shipped network and its validation score.
+        trainer: what `where` gives.
+    """
+
+    title: str
+    network: nn.Module
+    objective: Objective
+    loaders: Patches
+    optimiser: OptimiserConfig
+    epochs: int
+    config: dict[str, Any]
+    card: Callable[[nn.Module, float], dict[str, Any]]
+    trainer: dict[str, Any]
+
+
+def begin(seed: int) -> None:
+    """Before a network is made: global seed and memory; all later draws are functions of their own keys."""
+    torch.set_flush_denormal(True)  # numbers near zero make CPUs ten times slower and mean nothing here
+    keep_freed_memory()
+    L.seed_everything(seed, workers=True, verbose=False)
+
+
+def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
+    """Train, or go on with a training, and leave the best model in the run folder.
+
+    Args:
+        plan: the training.
+        out: run folder.
+        resume: `auto` goes on with a run of the same configuration, or begins one.
+        force: delete a run that is in the way.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    steps = plan.loaders.steps * plan.epochs
+    module = Training(plan.network, plan.objective, plan.optimiser, steps)
+    run, metric, unit = RunFolder(out), plan.objective.metric, plan.objective.unit
+
+    def write_model(score: float) -> None:
+        save_model(run.model, module.shipped, plan.card(module.shipped, score))
+
+    checkpoints = Checkpoints(run, metric, write_model)
+    bar = ProgressBar(steps, plan.title, metric, unit)
+    with warnings.catch_warnings():
+        _quiet()
+        trainer = _trainer(
+            plan.trainer,
+            out,
+            [MetricsTable(out / "metrics.csv"), checkpoints, bar],
+            plan.epochs,
+            log_every=plan.loaders.steps,
+        )
+        if trainer.is_global_zero:  # of several processes one opens the folder
+            RunFolder.open(out, plan.config, resume=resume, force=force)
+        # Only with `auto` does anything count that is there: the others may look before the first has deleted it.
+        if resume == "auto" and run.done.exists():
+            logger.info("%s is complete", out)
+            return out
+        going_on = resume == "auto" and run.last.exists()
+        trainer.fit(module, plan.loaders, ckpt_path=str(run.last) if going_on else None)
+    if trainer.is_global_zero:
+        # Anew from the best weights: a kill while the folder was being replaced leaves no trace.
+        best = torch.load(run.best, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        write_model(checkpoints.best)
+        run.done.write_text("")
+    return out
+
+
+def fast_precision() -> Literal["32", "bf16"]:
+    """bf16 where this machine computes in it, otherwise float32."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "32"
+
+
+def _trainer(
+    place: dict[str, Any], out: Path, callbacks: list[L.Callback], epochs: int, *, log_every: int
+) -> L.Trainer:
+    """Lightning's trainer with its own checkpoints, bars and samplers off: the run folder has ours."""
+    return L.Trainer(
+        **place,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(str(out), name="tensorboard", version=""),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=log_every,
+    )
+
+
+def where(compute: Compute, *, unused: bool = False) -> dict[str, Any]:
+    """Lightning's arguments for where it runs.
+
+    Args:
+        compute: what is wanted.
+        unused: whether some parameters have no gradient in some steps.
+
+    Raises:
+        UserError: there are not as many devices.
+    """
+    accelerator = compute.device
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    launched = "LOCAL_WORLD_SIZE" in os.environ  # by torchrun
+    devices = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else compute.devices
+    if devices < 1:
+        raise UserError(f"expected at least 1 process, got compute.devices={devices}; give 1 or more")
+    if accelerator == "cuda" and torch.cuda.device_count() < devices:
+        found = torch.cuda.device_count()
+        raise UserError(f"expected {devices} CUDA device(s), got {found}; give --compute.device cpu or fewer devices")
+    nodes = int(os.environ["WORLD_SIZE"]) // devices if launched else int(os.environ.get("SLURM_NNODES", 1))
+    strategy = "ddp_find_unused_parameters_true" if unused else "ddp"
+    return {
+        "accelerator": accelerator,
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": strategy if devices * nodes > 1 else "auto",
+        "precision": "bf16-mixed" if compute.precision == "bf16" else "32-true",
+    }
+
+
+def _quiet() -> None:
+    """Lightning's hints about choices that are made here on purpose."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*deprecated.*")
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
