@@ -1,78 +1,29 @@
-"""A trained model as one object: kept loaded, asked as often as wanted."""
+"""A model that makes the scans which a subject lacks: kept loaded, asked as often as wanted."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-import medprism
-from medprism.data.intensity import Scale
-from medprism.data.recipe import Recipe
-from medprism.data.volume import AIR, Volume, assemble
-from medprism.inference.device import Precision, Runner, choose_device
-from medprism.inference.inputs import Image, choose_reference, choose_targets, read_scans
+from medprism.data.volume import AIR
+from medprism.inference.inputs import Image, by_name, choose_targets
 from medprism.inference.result import Convention, Intensity, Result
+from medprism.inference.trained import Case, Trained, border, parts, tensors
 from medprism.inference.uncertainty import spread, views
-from medprism.inference.windows import slide, slide_embed
+from medprism.inference.windows import slide
 from medprism.io.geometry import Grid, inside, resample
 from medprism.io.nifti import Scan
-from medprism.models.folder import find_model, load_model
 
 
-class Model:
-    """A network with all that it needs to take scans and give scans.
+class Model(Trained):
+    """A network that generates modalities, with all that it needs to take scans and give scans."""
 
-    Attributes:
-        card: model.json.
-        path: the model folder, or None if made in memory.
-        recipe: how scans are prepared, the same as for training.
-        typical_scales: modality -> its median normalisation in training.
-        runner: the network on its device.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        card: Mapping[str, Any],
-        *,
-        path: Path | None = None,
-        device: str = "auto",
-        precision: Precision = "32",
-    ) -> None:
-        self.card, self.path = dict(card), path
-        self.recipe = Recipe.from_dict({"reference": None, "margin": 4, **card})
-        self.typical_scales = {name: Scale.from_dict(scale) for name, scale in card["typical_scales"].items()}
-        self.patch_size: tuple[int, ...] = tuple(card["patch_size"])
-        self.runner = Runner(network, choose_device(device), precision)
-        if self.runner.device.type == "cpu":  # small windows keep a processor busier several at once
-            self.runner.batch = min(8, max(1, 64**3 // math.prod(self.patch_size)))
-
-    @classmethod
-    def load(cls, path: str | Path, device: str = "auto", *, precision: Precision = "32") -> "Model":
-        """A model from its folder, or from the folder of the run that made it.
-
-        Args:
-            path: model or run folder.
-            device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-            precision: `bf16` is faster on recent GPUs and a little less exact.
-
-        Raises:
-            UserError: no such model, an altered one, or no such device.
-        """
-        network, card = load_model(path)
-        return cls(network, card, path=find_model(path), device=device, precision=precision)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Canonical names in the order of the channels."""
-        return self.recipe.modalities
+    task = "transfer"
 
     @property
     def makes(self) -> tuple[str, ...]:
@@ -89,26 +40,9 @@ class Model:
         Returns:
             (M, X, Y, Z) float32 normalised, within each modality's clip range.
         """
-        volume, here = _tensors(images, present)
-        air = self._air(here, _border(volume, here))
+        volume, here = tensors(images, present)
+        air = self._air(here, border(volume, here))
         made: NDArray[np.float32] = self._predict(volume, here, None, air).numpy()
-        return made
-
-    def embed(self, images: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """The representation of one prepared subject as each of its scans shows it.
-
-        Args:
-            images: (M, X, Y, Z) normalised; what is absent is never read.
-            present: (M,) bool.
-
-        Returns:
-            (M, C) float32, mean over the volume's windows; zero where absent.
-        """
-        volume, here = _tensors(images, present)
-        vectors = slide_embed(
-            self.runner.embed, volume, here, self.patch_size, batch=self.runner.batch, background=_border(volume, here)
-        )
-        made: NDArray[np.float32] = vectors.numpy()
         return made
 
     def synthesize(
@@ -139,24 +73,23 @@ class Model:
             UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
         """
         started = time.perf_counter()
-        scans = read_scans(images, self.modalities)
-        targets = choose_targets(target, scans, self.makes)
-        recipe = replace(self.recipe, reference=choose_reference(reference, scans, self.recipe.reference))
-        volume = assemble(scans, recipe)
-        made, deviation = self._both(volume, uncertainty, progress)
-        on = scans[recipe.reference_of(list(scans))]
-        foreground = self._foreground(scans, on.grid) & inside(volume.grid, on.grid)
-        facts = self._facts(scans, recipe.reference_of(list(scans)), uncertainty)
+        targets = choose_targets(target, by_name(images, self.modalities), self.makes)
+        case = self.case(images, reference)
+        made, deviation = self._both(case, uncertainty, progress)
+        foreground = self._foreground(case.scans, case.grid) & inside(case.volume.grid, case.grid)
+        facts = self.facts(case)
+        if uncertainty:
+            facts["Uncertainty"] = "standard deviation over the single sources and the rotations in the X-Y plane"
         results = {}
         for name in targets:
             channel = self.modalities.index(name)
             convention = Convention.of(intensity, self.typical_scales[name], self.recipe.normalisers[name].unit)
-            array = convention.write(_moved(made[channel], volume, on), foreground)
+            array = convention.write(_moved(made[channel], case), foreground)
             width = None
             if deviation is not None:
-                width = _moved(deviation[channel], volume, on) * np.float32(convention.scale.scale) * foreground
+                width = _moved(deviation[channel], case) * np.float32(convention.scale.scale) * foreground
             told = {"Synthetic": True, "Modality": name, **facts, **_intensities(convention)}
-            results[name] = Result(name, array, width, on, told)
+            results[name] = Result(name, array, width, case.on, told)
         seconds = round(time.perf_counter() - started, 2)
         return {name: replace(one, sidecar={**one.sidecar, "Seconds": seconds}) for name, one in results.items()}
 
@@ -169,12 +102,11 @@ class Model:
         return found
 
     def _both(
-        self, volume: Volume, uncertainty: bool, progress: Callable[[float], None] | None
+        self, case: Case, uncertainty: bool, progress: Callable[[float], None] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Prediction from all scans and, if wanted, spread over single scans and rotations; (M, X, Y, Z) each."""
-        images, present = torch.from_numpy(volume.images), torch.from_numpy(volume.present)
-        foreground = torch.from_numpy(volume.foreground.any(axis=0))
-        air = self._air(present, torch.from_numpy(volume.background))
+        images, present, foreground, own = case.tensors
+        air = self._air(present, own)
         square = self.patch_size[0] == self.patch_size[1]
         passes = 1 + (sum(1 for _ in views(present, quarters=square)) if uncertainty else 0)
         before = 0
@@ -209,7 +141,7 @@ class Model:
             batch=self.runner.batch,
             foreground=foreground,
             background=background,
-            progress=None if progress is None else lambda done, total: progress(done / total),
+            progress=parts(progress),
         )
         low, high = (
             torch.tensor([self.recipe.normalisers[name].clip[end] for name in self.modalities]) for end in (0, 1)
@@ -225,28 +157,6 @@ class Model:
                 typical[channel] = float(self.typical_scales[name].apply(np.array(AIR[unit])))
         return torch.where(present, own, typical)
 
-    def _facts(self, scans: Mapping[str, Scan], reference: str, uncertainty: bool) -> dict[str, Any]:
-        """What is the same for all outputs of one call."""
-        facts: dict[str, Any] = {
-            "Sources": [scan.path.name if scan.path is not None else name for name, scan in scans.items()],
-            "SourceModalities": list(scans),
-            "GridOf": reference,
-            "ModelSHA256": self.card.get("sha256"),
-            "ModelCohort": self.card.get("cohort"),
-            "GeneratedBy": {"Name": "medprism", "Version": medprism.__version__},
-            "Device": self.runner.device.type,
-            "Precision": self.runner.precision,
-        }
-        if uncertainty:
-            facts["Uncertainty"] = "standard deviation over the single sources and the rotations in the X-Y plane"
-        return facts
-
-
-def _tensors(images: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """The arrays as tensors, copied only where torch cannot share them (read-only, not contiguous)."""
-    shared = np.require(images, np.float32, ["C", "W"])
-    return torch.from_numpy(shared), torch.from_numpy(np.require(present, np.bool_, ["C", "W"]))
-
 
 def _intensities(convention: Convention) -> dict[str, Any]:
     return {
@@ -257,17 +167,7 @@ def _intensities(convention: Convention) -> dict[str, Any]:
     }
 
 
-def _moved(values: NDArray[np.float32], volume: Volume, to: Scan) -> NDArray[np.float32]:
-    """Values on the prepared grid, on a scan's own one; 0 beyond the prepared box, where no foreground is."""
-    moved: NDArray[np.float32] = resample(values, volume.grid, to.grid, order=1, fill=0.0)
+def _moved(values: NDArray[np.float32], case: Case) -> NDArray[np.float32]:
+    """Values on the prepared grid, on the outputs'; 0 beyond the prepared box, where no foreground is."""
+    moved: NDArray[np.float32] = resample(values, case.volume.grid, case.grid, order=1, fill=0.0)
     return moved
-
-
-def _border(images: Tensor, present: Tensor) -> Tensor:
-    """Median over the six faces of each present volume, which is air where anything is: (M,)."""
-    air = torch.zeros(len(images))
-    for channel in present.nonzero()[:, 0].tolist():
-        image = images[channel]
-        faces = [image.select(axis, end).flatten() for axis in range(3) for end in (0, -1)]
-        air[channel] = torch.cat(faces).median()
-    return air

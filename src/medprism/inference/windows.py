@@ -1,4 +1,4 @@
-"""Sliding windows over one subject: empty windows are skipped, every target is decoded in the same pass."""
+"""Sliding windows over one subject: empty windows are skipped, every output is made in the same pass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]  # windows done, windows in all
 
 
 def slide(
-    generate: Windowed,
+    make: Windowed,
     images: Tensor,
     present: Tensor,
     patch_size: Sequence[int],
@@ -23,15 +23,17 @@ def slide(
     batch: int = 1,
     foreground: Tensor | None = None,
     background: Tensor | None = None,
+    outside: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Runs `generate` over overlapping windows and blends them by a Gaussian that falls towards each window's border.
+    """Runs `make` over overlapping windows and blends them by a Gaussian that falls towards each window's border.
 
     Only windows with foreground are run. A voxel of the foreground lies in such windows alone, so skipping changes
-    nothing there. Voxels in no window get the background value of the modality.
+    nothing there. Voxels in no window get the value of `outside`.
 
     Args:
-        generate: (B, M, x, y, z) windows and (B, M) present to (B, M, x, y, z), on any device.
+        make: (B, M, x, y, z) windows and (B, M) present to K outputs (B, K, x, y, z), on any device; K is M where
+            modalities are generated, and the number of classes in segmentation.
         images: (M, X, Y, Z) normalised; where `present` is False the content is never read.
         present: (M,) bool.
         patch_size: x, y, z in voxels; a volume that is smaller is padded by the background and cut back.
@@ -39,28 +41,30 @@ def slide(
         batch: windows per call.
         foreground: (X, Y, Z) bool; None means wherever a present scan differs from its background value.
         background: (M,) the normalised value of air in each modality; None means zeros.
+        outside: (K,) each output's value where no window lies; None means `background`, for K = M.
         progress: called after each batch.
 
     Returns:
-        (M, X, Y, Z) float32 on the device of `images`.
+        (K, X, Y, Z) float32 on the device of `images`.
     """
     images, background, where = _tidy(images, present, foreground, background)
+    outside = background if outside is None else outside.to(images.device, torch.float32)
     images, where, offset = _padded(images, where, patch_size, torch.where(present, background, 0.0))
     windows = _windows(where, patch_size, overlap)
     weight = compute_importance_map(tuple(patch_size), mode="gaussian", device=images.device, dtype=torch.float32)
-    total = torch.zeros_like(images)
+    total = images.new_zeros((len(outside), *images.shape[1:]))
     count = torch.zeros_like(images[0])
     for first in range(0, len(windows), batch):
         some = windows[first : first + batch]
         stack = torch.stack([images[:, *window] for window in some])
-        made = generate(stack, present.expand(len(some), -1)).to(images.device, torch.float32)
+        made = make(stack, present.expand(len(some), -1)).to(images.device, torch.float32)
         for window, one in zip(some, made, strict=True):
             total[:, *window] += weight * one
             count[window] += weight
         if progress is not None:
             progress(min(first + batch, len(windows)), len(windows))
     covered = count > 0
-    result = torch.where(covered, total / torch.where(covered, count, 1.0), background[:, None, None, None])
+    result = torch.where(covered, total / torch.where(covered, count, 1.0), outside[:, None, None, None])
     return result[:, *offset]
 
 
