@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from medprism.errors import UserError
+
 
 def evaluate(
     model: Path,
@@ -19,6 +21,7 @@ def evaluate(
     precision: Literal["32", "bf16"] = "32",
     seed: int = 0,
     limit: int | None = None,
+    representation: bool = False,
     record: bool = False,
     force: bool = False,
 ) -> Path:
@@ -35,6 +38,8 @@ def evaluate(
         precision: `bf16` is faster on recent processors and a little less exact.
         seed: of the bootstrap.
         limit: only the first so many subjects, for a quick look.
+        representation: instead of the task, measure what the model's encoder represents: modality gap, retrieval of a
+            person across modalities, what linear probes tell. Give it an `--out` of its own.
         record: also write the scores into the model's card, where `medprism synthesize` and `info` find them.
         force: replace an evaluation that is there.
 
@@ -49,6 +54,23 @@ def evaluate(
     from medprism.evaluation.transfer import evaluate_transfer
     from medprism.inference.model import Model
     from medprism.models.folder import add_to_card
+
+    if representation:
+        from medprism.evaluation.representation.run import evaluate_representation
+
+        if record:
+            raise UserError("expected --record with the scores of a task, got it with --representation; leave it out")
+        return evaluate_representation(
+            model,
+            Cache.open(data),
+            out=out,
+            split=split,
+            device=device,
+            precision=precision,
+            seed=seed,
+            limit=limit,
+            force=force,
+        )
 
     cache = Cache.open(data)
     metrics = evaluate_transfer(
