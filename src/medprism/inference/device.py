@@ -55,6 +55,10 @@ class Runner:
         """(B, M, X, Y, Z) windows and (B, M) present to one vector per scan (B, M, C), float32 on the CPU."""
         return self._run("embed", images, present)
 
+    def segment(self, images: Tensor, present: Tensor) -> Tensor:
+        """(B, M, X, Y, Z) windows and (B, M) present to logits of classes (B, K, X, Y, Z), float32 on the CPU."""
+        return self._run("segment", images, present)
+
     def _run(self, what: str, images: Tensor, present: Tensor) -> Tensor:
         if self.batch < len(images):
             parts = [slice(first, first + self.batch) for first in range(0, len(images), self.batch)]

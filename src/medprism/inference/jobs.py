@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 import medprism
 from medprism.data.cohort import Cohort
-from medprism.data.subject import without_volume
+from medprism.data.subject import Subject, without_volume
 from medprism.errors import UserError
-from medprism.inference.inputs import by_name, choose_targets
-from medprism.inference.result import uncertainty_path
+from medprism.inference.inputs import by_name
 from medprism.io.atomic import whole_file
 from medprism.io.nifti import sidecar_path
 
@@ -40,7 +39,7 @@ class Job:
     Attributes:
         subject: its name in messages, or None for files given by hand.
         images: modality -> file, the given scans.
-        outputs: modality -> file, the scans to make.
+        outputs: what is to be made, such as a modality -> file.
         sources: how the sidecars name the given files, in the order of `images`.
     """
 
@@ -50,61 +49,82 @@ class Job:
     sources: Sequence[str]
 
 
+def require_one(image: Mapping[str, Path] | None, data: Path | None) -> None:
+    """Stop unless there is one source of scans.
+
+    Raises:
+        UserError: both or none are given.
+    """
+    if bool(image) == (data is not None):
+        raise UserError("expected either scans (--image.t1n FILE …) or a cohort (--data cohort.json); give one of them")
+
+
 def job_of_files(
-    image: Mapping[str, Path], target: str, out: Path, modalities: Sequence[str], makes: Sequence[str]
+    image: Mapping[str, Path], outputs: Callable[[Sequence[str]], Mapping[str, Path]], modalities: Sequence[str]
 ) -> Job:
-    """The job of files given by hand; outputs are `out/<modality>.nii.gz`.
+    """The job of files given by hand.
 
     Args:
         image: modality (any alias) -> file.
-        target: as for `Model.synthesize`.
-        out: folder.
+        outputs: given modalities, in the model's order -> what is to be made and where.
         modalities: what the model knows.
-        makes: what the model makes.
 
     Raises:
-        UserError: names that the model does not know, or an output beside an input.
+        UserError: names that the model does not know, or an output in the place of an input.
     """
     images = {name: Path(path) for name, path in by_name(image, modalities).items()}
-    outputs = {name: out / f"{name}.nii.gz" for name in choose_targets(target, images, makes)}
-    job = Job(None, images, outputs, [path.name for path in images.values()])
-    _refuse_beside([job], images.values())
+    job = Job(None, images, outputs(list(images)), [path.name for path in images.values()])
+    refuse_inputs(job)
     return job
 
 
 def jobs_of_cohort(
-    cohort: Cohort, target: str, out: Path, modalities: Sequence[str], makes: Sequence[str]
+    cohort: Cohort, modalities: Sequence[str], outputs: Callable[[Subject, Sequence[str]], Mapping[str, Path]]
 ) -> list[Job]:
-    """A job for each subject that lacks something and has a scan that the model knows.
-
-    Outputs are `out/<subject>/<modality>.nii.gz`, or as BIDS has it.
+    """A job for each subject that has a scan which the model knows, and for which something is to be made.
 
     Args:
         cohort: whose subjects, all splits.
-        target: as for `Model.synthesize`; a subject that has it needs no job.
-        out: folder.
         modalities: what the model knows.
-        makes: what the model makes.
+        outputs: subject and its scans that the model knows, in its order -> what is to be made and where.
 
     Raises:
-        UserError: no such target, no subject with a scan that the model knows, or an output among real scans.
+        UserError: no subject with a scan that the model knows, or an output among real scans.
     """
-    if not set(modalities) & {name for subject in cohort.subjects() for name in subject.images}:
-        raise UserError(f"expected scans of {', '.join(modalities)}, which the model knows, got none in {cohort.name}")
-    wanted = makes if target == "all" else choose_targets(target, (), makes)
-    place = _bids_place if is_bids(cohort) else _flat_place
-    raw = [cohort.path(relative) for subject in cohort.subjects() for relative in subject.images.values()]
     jobs = []
     for subject in cohort.subjects():
         relatives = {name: subject.images[name] for name in modalities if name in subject.images}
-        if not relatives:
-            continue
-        if absent := [name for name in wanted if name not in relatives]:
+        made = outputs(subject, list(relatives)) if relatives else {}
+        if made:
             sources = [("bids:raw:" if is_bids(cohort) else "") + relative for relative in relatives.values()]
-            outputs = {name: out / place(subject.subject, next(iter(relatives.values())), name) for name in absent}
-            jobs.append(Job(subject.subject, {n: cohort.path(r) for n, r in relatives.items()}, outputs, sources))
-    _refuse_beside(jobs, raw)
+            jobs.append(Job(subject.subject, {n: cohort.path(r) for n, r in relatives.items()}, made, sources))
+    if not any(set(modalities) & set(subject.images) for subject in cohort.subjects()):
+        raise UserError(f"expected scans of {', '.join(modalities)}, which the model knows, got none in {cohort.name}")
+    raw = [cohort.path(relative) for subject in cohort.subjects() for relative in subject.images.values()]
+    refuse_beside(jobs, raw)
     return jobs
+
+
+def place(cohort: Cohort, subject: Subject, output: str, source: str) -> Path:
+    """Where an output of a subject goes, relative to the command's folder.
+
+    Args:
+        cohort: whose layout decides: `<subject>/<output>.nii.gz`, or as BIDS has it for derivatives.
+        subject: whose.
+        output: modality of a synthetic scan, or `seg`.
+        source: modality of the scan that the output is on or was made from.
+    """
+    if not is_bids(cohort):
+        return Path(subject.subject, f"{output}.nii.gz")
+    # Participant and session as in the source's name: sub-1/ses-2/anat/sub-1_ses-2_desc-synthetic_FLAIR.nii.gz
+    name = Path(subject.images[source]).name
+    visit = [found[0] for key in ("sub", "ses") if (found := re.search(rf"{key}-[A-Za-z0-9]+", name))]
+    if output == "seg":
+        folder, ending = _BIDS[source][0], "_desc-model_dseg"
+    else:
+        folder, entities, suffix = _BIDS[output]
+        ending = f"{entities}_desc-synthetic_{suffix}"
+    return Path(*visit, folder, f"{'_'.join(visit)}{ending}.nii.gz")
 
 
 def is_bids(cohort: Cohort) -> bool:
@@ -112,13 +132,13 @@ def is_bids(cohort: Cohort) -> bool:
     return cohort.origin.get("layout") == "bids"
 
 
-def describe_bids(cohort: Cohort, out: Path) -> None:
-    """`dataset_description.json` of a BIDS derivative, unless there is one."""
+def describe_bids(cohort: Cohort, out: Path, what: str) -> None:
+    """`dataset_description.json` of a BIDS derivative that holds `what`, unless there is one."""
     path = out / "dataset_description.json"
     if path.exists():
         return
     told = {
-        "Name": f"Synthetic scans for {cohort.name}",
+        "Name": f"{what} for {cohort.name}",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "medprism", "Version": medprism.__version__}],
@@ -131,25 +151,30 @@ def describe_bids(cohort: Cohort, out: Path) -> None:
 State = Literal["absent", "stopped", "done", "other"]
 
 
-def state(path: Path, facts: Mapping[str, Any], *, uncertainty: bool) -> State:
+def state(path: Path, facts: Mapping[str, Any], beside: Iterable[Path] = ()) -> State:
     """What is at an output's place.
 
     Args:
         path: the output.
         facts: what its sidecar must say for it to be what would be made now.
-        uncertainty: whether a map must be there too.
+        beside: files that must be there too.
 
     Returns:
         `absent`: nothing. `stopped`: what a stopped run left, to be written again. `done`: just what is wanted.
         `other`: anything else.
     """
-    beside = sidecar_path(path)
-    told = _read(beside)
+    sidecar = sidecar_path(path)
+    told = _read(sidecar)
     if not path.exists():
-        ours = told.get("Synthetic") is True
-        return "stopped" if ours else ("other" if beside.exists() else "absent")
+        return "stopped" if _ours(told) else ("other" if sidecar.exists() else "absent")
     same = all(told.get(key) == value for key, value in facts.items())
-    return "done" if same and (not uncertainty or uncertainty_path(path).exists()) else "other"
+    return "done" if same and all(other.exists() for other in beside) else "other"
+
+
+def _ours(told: Mapping[str, Any]) -> bool:
+    """Whether a sidecar is one of this package's."""
+    by = told.get("GeneratedBy")
+    return isinstance(by, dict) and by.get("Name") == "medprism"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -160,25 +185,23 @@ def _read(path: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _refuse_beside(jobs: Iterable[Job], raw: Iterable[Path]) -> None:
-    """Stop before a synthetic scan lands among real ones, where any reader would take it for one of them."""
+def refuse_beside(jobs: Iterable[Job], raw: Iterable[Path]) -> None:
+    """Stop before an output lands among real scans and labels, where any reader would take it for one of them."""
     folders = {without_volume(path).resolve().parent for path in raw}
     for job in jobs:
         for output in job.outputs.values():
             if output.resolve().parent in folders:
                 raise UserError(
                     f"expected a folder without real scans, got {output.parent}; choose another --out, "
-                    "so that a synthetic scan is never taken for a real one"
+                    "so that what a model made is never taken for real"
                 )
 
 
-def _flat_place(subject: str, source: str, modality: str) -> Path:
-    return Path(subject, f"{modality}.nii.gz")
-
-
-def _bids_place(subject: str, source: str, modality: str) -> Path:
-    """`sub-1/ses-2/anat/sub-1_ses-2_desc-synthetic_FLAIR.nii.gz`, participant and session as in the source's name."""
-    name = Path(source).name
-    visit = [found[0] for key in ("sub", "ses") if (found := re.search(rf"{key}-[A-Za-z0-9]+", name))]
-    folder, entities, suffix = _BIDS[modality]
-    return Path(*visit, folder, f"{'_'.join(visit)}{entities}_desc-synthetic_{suffix}.nii.gz")
+def refuse_inputs(job: Job) -> None:
+    """Stop before an output takes the place of a scan that it is made from, whatever --force says."""
+    inputs = {without_volume(path).resolve() for path in job.images.values()}
+    for output in job.outputs.values():
+        if output.resolve() in inputs:
+            raise UserError(
+                f"expected an output beside the scans, got {output}, which is one of them; choose another --out"
+            )

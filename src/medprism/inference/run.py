@@ -1,47 +1,75 @@
-"""Doing the jobs of `synthesize`, one subject after the other: what is done is kept, what is in the way stops it."""
+"""Doing jobs one subject after the other: what is done is kept, what is in the way stops it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from medprism.errors import UserError
 from medprism.inference.jobs import Job, state
-from medprism.inference.model import Model
-from medprism.inference.result import Intensity
-from medprism.inference.tables import bar, finished
+from medprism.inference.progress import bar, finished
 
 
-def run(
-    model: Model, jobs: list[Job], *, uncertainty: bool, intensity: Intensity, keep: bool, force: bool
-) -> list[Path]:
+class Output(Protocol):
+    """What a model makes: a dataclass that can be saved."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def sidecar(self) -> Mapping[str, Any]:
+        """What is known about it."""
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write it and its sidecar."""
+
+
+# A job, the names of the outputs to make, a function that is told the part done -> outputs by name.
+Make = Callable[[Job, Sequence[str], Callable[[float], None]], Mapping[str, Output]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a verb does with each job.
+
+    Attributes:
+        doing: the verb, before the progress bar.
+        outputs: what the outputs are, after it.
+        make: makes a job's outputs.
+        facts: job -> what the sidecars of its outputs say if they are what would be made now, beside the sources.
+        beside: output -> the files that come with it.
+    """
+
+    doing: str
+    outputs: str
+    make: Make
+    facts: Callable[[Job], Mapping[str, Any]]
+    beside: Callable[[Path], Iterable[Path]] = lambda path: ()
+
+
+def run(work: Work, jobs: Sequence[Job], *, keep: bool, force: bool) -> list[Path]:
     """Do the jobs, one subject after the other; one that cannot be used does not stop the others.
 
     Args:
-        model: the model.
-        jobs: what to do.
-        uncertainty: as in `synthesize`.
-        intensity: as in `synthesize`.
+        work: what to do.
+        jobs: for whom.
         keep: outputs that are just what would be made are left as they are, else they stand in the way.
         force: overwrite whatever is there.
 
     Returns:
-        All outputs.
+        All outputs, also those that were there before.
 
     Raises:
         UserError: an output stands in the way (then nothing was done), or subjects could not be used (then all others
             are done).
     """
-    wanted = {"ModelSHA256": model.card.get("sha256"), "Intensity": intensity}
-    todo = [(job, _left(job, wanted, uncertainty=uncertainty, keep=keep, force=force)) for job in jobs]
-    todo = [(job, left) for job, left in todo if left]
+    todo = [(job, left) for job in jobs if (left := _left(work, job, keep=keep, force=force))]
     failures = {}
-    with bar(len(todo)) as progress:
+    with bar(work.doing, len(todo)) as progress:
         for job, left in todo:
             try:
-                results = model.synthesize(
-                    job.images, list(left), uncertainty=uncertainty, intensity=intensity, progress=progress.within
-                )
+                results = work.make(job, list(left), progress.within)
             except UserError as error:
                 if job.subject is None:
                     raise
@@ -52,7 +80,7 @@ def run(
                 replace(result, sidecar=told).save(job.outputs[name], force=left[name])
             progress.next()
     outputs = [path for job in jobs if job.subject not in failures for path in job.outputs.values()]
-    finished(outputs, len(jobs) - len(todo))
+    finished(work.outputs, outputs, len(jobs) - len(todo))
     if failures:
         shown = "; ".join(f"{subject}: {reason}" for subject, reason in list(failures.items())[:3])
         raise UserError(
@@ -62,16 +90,16 @@ def run(
     return outputs
 
 
-def _left(job: Job, wanted: dict[str, str | None], *, uncertainty: bool, keep: bool, force: bool) -> dict[str, bool]:
-    """Modalities of a job still to be made -> whether something is there that may be overwritten.
+def _left(work: Work, job: Job, *, keep: bool, force: bool) -> dict[str, bool]:
+    """Outputs of a job still to be made -> whether something is there that may be overwritten.
 
     Raises:
         UserError: something is there that may not.
     """
-    facts = {**wanted, "SourceModalities": list(job.images), "Sources": list(job.sources)}
+    facts = {**work.facts(job), "SourceModalities": list(job.images), "Sources": list(job.sources)}
     left = {}
     for name, path in job.outputs.items():
-        found = state(path, facts, uncertainty=uncertainty)
+        found = state(path, facts, work.beside(path))
         if found == "done" and keep and not force:
             continue
         if found in ("done", "other") and not force:

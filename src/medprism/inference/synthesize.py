@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from medprism.errors import UserError
+if TYPE_CHECKING:
+    from medprism.data.subject import Subject
+    from medprism.inference.jobs import Job
+    from medprism.inference.result import Result
 
 
 def synthesize(
@@ -45,21 +49,43 @@ def synthesize(
     # Here, so that the help need not wait for torch.
     from medprism.data.cohort import Cohort
     from medprism.inference import jobs, tables
+    from medprism.inference.inputs import choose_targets
     from medprism.inference.model import Model
-    from medprism.inference.run import run
+    from medprism.inference.result import uncertainty_path
+    from medprism.inference.run import Work, run
 
-    if bool(image) == (data is not None):
-        raise UserError("expected either scans (--image.t1n FILE …) or a cohort (--data cohort.json); give one of them")
+    jobs.require_one(image, data)
     out = Path(out)
     loaded = Model.load(model, device, precision=precision)
-    knows, makes = loaded.modalities, loaded.makes
+
+    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Result]:
+        return loaded.synthesize(job.images, names, uncertainty=uncertainty, intensity=intensity, progress=progress)
+
+    facts = {"ModelSHA256": loaded.card.get("sha256"), "Intensity": intensity}
+    work = Work(
+        doing="synthesizing",
+        outputs="Synthetic scans",
+        make=make,
+        facts=lambda job: facts,
+        beside=lambda path: [uncertainty_path(path)] if uncertainty else [],
+    )
     if image:
-        job = jobs.job_of_files(image, target, out, knows, makes)
+        job = jobs.job_of_files(
+            image,
+            lambda given: {n: out / f"{n}.nii.gz" for n in choose_targets(target, given, loaded.makes)},
+            loaded.modalities,
+        )
+        jobs.refuse_beside([job], job.images.values())
         tables.one_subject(loaded, job)
-        return run(loaded, [job], uncertainty=uncertainty, intensity=intensity, keep=False, force=force)
+        return run(work, [job], keep=False, force=force)
     cohort = Cohort.load(Path(str(data)))
-    todo = jobs.jobs_of_cohort(cohort, target, out, knows, makes)
+    wanted = loaded.makes if target == "all" else choose_targets(target, (), loaded.makes)
+
+    def outputs(subject: Subject, given: Sequence[str]) -> dict[str, Path]:
+        return {name: out / jobs.place(cohort, subject, name, given[0]) for name in wanted if name not in given}
+
+    todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
     tables.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
-        jobs.describe_bids(cohort, out)
-    return run(loaded, todo, uncertainty=uncertainty, intensity=intensity, keep=True, force=force)
+        jobs.describe_bids(cohort, out, "Synthetic scans")
+    return run(work, todo, keep=True, force=force)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -144,8 +144,17 @@ class Trained:
             UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
         """
         scans = read_scans(images, self.modalities)
-        recipe = replace(self.recipe, reference=choose_reference(reference, scans, self.recipe.reference))
-        return Case(scans, recipe.reference_of(list(scans)), assemble(scans, recipe))
+        chosen = self.reference_of(list(scans), reference)
+        return Case(scans, chosen, assemble(scans, replace(self.recipe, reference=chosen)))
+
+    def reference_of(self, given: Sequence[str], asked: str | None = None) -> str:
+        """The modality on whose grid outputs are, of canonical names given; as for `case`.
+
+        Raises:
+            UserError: the one asked for is not given.
+        """
+        preferred = choose_reference(asked, given, self.recipe.reference)
+        return replace(self.recipe, reference=preferred).reference_of(given)
 
     def facts(self, case: Case) -> dict[str, Any]:
         """What the sidecars of all tasks say of how an output was made."""
