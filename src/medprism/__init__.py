@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medprism.inference.model import Model
+    from medprism.inference.segmentation import SegmentationModel
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(path: str | Path, device: str = "auto") -> "Model":
+def load(path: str | Path, device: str = "auto") -> "Model | SegmentationModel":
     """A trained model from its folder, or from the folder of the run that made it.
+
+    It has the method of the command for its task: `synthesize` or `segment`.
 
     Args:
         path: model or run folder.
@@ -20,6 +23,6 @@ def load(path: str | Path, device: str = "auto") -> "Model":
     Raises:
         medprism.errors.UserError: no such model, an altered one, or no such device.
     """
-    from medprism.inference.model import Model  # here, so that `import medprism` does not wait for torch
+    from medprism.inference.load import load as load_any  # here, so that `import medprism` does not wait for torch
 
-    return Model.load(path, device)
+    return load_any(path, device)

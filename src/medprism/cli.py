@@ -22,7 +22,7 @@ from medprism.errors import UserError
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what a shell gives for SIGINT and SIGPIPE
 
-RESUMING = (["pretrain"], ["quickstart"])  # the verbs with --resume; others need no word to go on
+RESUMING = ("pretrain", "quickstart", "finetune")  # the verbs with --resume; others need no word to go on
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,20 @@ VERBS = {
         "learn one representation per person from a prepared cohort",
         "medprism pretrain --config puir --data cache --out run",
     ),
+    "finetune segment": Verb(
+        "medprism.finetune:segment",
+        "train one network that segments with whatever scans there are",
+        "medprism finetune segment --config sts --data cache --init run --out segmenter",
+    ),
     "synthesize": Verb(
         "medprism.inference.synthesize:synthesize",
         "generate the scans that a patient does not have",
         "medprism synthesize run --image.t1n t1.nii.gz --target t2f --out generated",
+    ),
+    "segment": Verb(
+        "medprism.inference.segment:segment",
+        "outline what a model was taught to see, from any subset of its scans",
+        "medprism segment run --image.ct ct.nii.gz --image.pet pet.nii.gz --out seg.nii.gz",
     ),
     "evaluate": Verb(
         "medprism.evaluation.evaluate:evaluate",
@@ -126,6 +136,13 @@ def _dispatch(words: list[str], debug: bool) -> int:
         sys.stdout.write(overview())
     elif words[0] == "--version":
         sys.stdout.write(f"medprism {__version__}\n")
+    elif (verb := " ".join(words[:2])) in VERBS:
+        with _told(debug):
+            run(verb, words[2:])
+    elif tasks := [verb for verb in VERBS if verb.startswith(f"{words[0]} ")]:
+        if len(words) > 1 and words[1] not in ("-h", "--help"):
+            raise UserError(f"expected one of {', '.join(tasks)}, got {words[0]} {words[1]}")
+        sys.stdout.write("".join(f"medprism {verb} --help    {VERBS[verb].help}\n" for verb in tasks))
     elif words[0] not in VERBS:
         near = difflib.get_close_matches(words[0], VERBS, n=1)
         told = f"; did you mean {near[0]}?" if near else "; see medprism --help"
@@ -166,7 +183,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _interrupted(words: list[str]) -> int:
-    goes_on = "the same command with --resume auto goes on" if words[:1] in RESUMING else "what is finished is kept"
+    goes_on = "the same command with --resume auto goes on" if words[0] in RESUMING else "what is finished is kept"
     sys.stderr.write(f"interrupted; {goes_on}\n")
     return INTERRUPTED
 
@@ -179,7 +196,7 @@ def overview() -> str:
         "usage: medprism COMMAND [--config FILE] [options]",
         "",
         "commands:",
-        *(f"  {name:<12}{verb.help}" for name, verb in VERBS.items()),
+        *(f"  {name:<18}{verb.help}" for name, verb in VERBS.items()),
         "",
         "for example:",
         *(f"  {verb.example}" for verb in VERBS.values()),

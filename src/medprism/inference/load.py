@@ -1,0 +1,28 @@
+"""A model folder as an object of the class that its task needs."""
+
+from pathlib import Path
+
+from medprism.errors import UserError
+from medprism.inference.model import Model
+from medprism.inference.segmentation import SegmentationModel
+from medprism.inference.trained import task_of
+
+CLASSES: dict[str, type[Model | SegmentationModel]] = {one.task: one for one in (Model, SegmentationModel)}
+
+
+def load(path: str | Path, device: str = "auto") -> Model | SegmentationModel:
+    """A trained model of any task.
+
+    Args:
+        path: model or run folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        UserError: no such model, an altered one, one for an unknown task, or no such device.
+    """
+    task = task_of(path)
+    if task not in CLASSES:
+        raise UserError(
+            f"expected a model for {' or '.join(CLASSES)}, got one for {task} in {path}; update medprism to use it"
+        )
+    return CLASSES[task].load(path, device)
