@@ -37,8 +37,8 @@ def modality_gap(a: Floats, b: Floats, person: NDArray[np.int64], persons: int) 
 
     def gap(weights: Floats) -> Floats:
         count = weights @ number
-        centres = [(weights @ each) / count[:, None] for each in sums]
-        spreads = [(weights @ q) / count - (c**2).sum(axis=1) for q, c in zip(squares, centres, strict=True)]
+        centres = [_ratio(weights @ each, count[:, None]) for each in sums]
+        spreads = [_ratio(weights @ q, count) - (c**2).sum(axis=1) for q, c in zip(squares, centres, strict=True)]
         apart = np.sqrt(((centres[0] - centres[1]) ** 2).sum(axis=1))
         return _ratio(apart, np.sqrt(np.maximum(sum(spreads), 0) / 2))
 
@@ -97,8 +97,8 @@ def equivariance_error(
 
     def measure(weights: Floats) -> Floats:
         count = weights @ number
-        variance = (weights @ squares) / count - (((weights @ sums) / count[:, None]) ** 2).sum(axis=1)
-        return np.sqrt(_ratio((weights @ off) / count, 2 * np.maximum(variance, 0)))
+        variance = _ratio(weights @ squares, count) - (_ratio(weights @ sums, count[:, None]) ** 2).sum(axis=1)
+        return np.sqrt(_ratio(_ratio(weights @ off, count), 2 * np.maximum(variance, 0)))
 
     return measure
 
