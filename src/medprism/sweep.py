@@ -27,6 +27,7 @@ def sweep(
     epochs: int | None = None,
     precision: Literal["32", "bf16"] = "32",
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    representation: bool = False,
 ) -> Path:
     """Train, evaluate and compare variants of a configuration, each with each seed.
 
@@ -40,6 +41,8 @@ def sweep(
         epochs: of each training; that of the base if not given.
         precision: of training and evaluation.
         device: of training and evaluation.
+        representation: also measure and compare what each encoder represents, in `<variant>/seed-<s>/representation`:
+            the modality gap and more with each part of the method on and off.
 
     Returns:
         The report that compares them.
@@ -49,6 +52,8 @@ def sweep(
     """
     # Here, so that the help need not wait for torch.
     from medprism.evaluation.evaluate import evaluate
+    from medprism.evaluation.representation.tables import comparison
+    from medprism.evaluation.results import Results
     from medprism.options import parse, parser_of
     from medprism.report.page import report
     from medprism.training.pretrain import pretrain
@@ -72,8 +77,17 @@ def sweep(
         run = pretrain(**arguments)
         if not (place / "evaluation" / "metrics.json").exists():
             evaluate(run, data=Path(data), out=place / "evaluation", precision=precision, device=device)
+        measured = place / "representation"
+        if representation and not (measured / "metrics.json").exists():
+            evaluate(run, data=Path(data), out=measured, precision=precision, device=device, representation=True)
     places = [place / "evaluation" for place in queue]
     console.print(table({place.parent.name: [] for place in queue}, queue))
+    if representation:
+        found: dict[str, list[Results]] = {}
+        for place in queue:
+            found.setdefault(place.parent.name, []).append(Results.read(place / "representation"))
+        console.print(comparison(found))
+        places += [place / "representation" for place in queue]
     return report(places, out=Path(out) / "report.html", force=True)
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from medprism.evaluation.representation import MEAN
 from medprism.evaluation.representation.features import Features
-from medprism.evaluation.representation.measure import MEAN, measure
+from medprism.evaluation.representation.measure import measure
 
 NAMES = ("t1n", "t1c", "t2w")
 PERSONS, PLACES, TURNS = 6, 4, 4

@@ -21,9 +21,6 @@ from medprism.models.prism import Prism
 if TYPE_CHECKING:
     from medprism.data.cache import Entry
 
-REGIONS = ("z", "x_h")
-"""The encoder's bottleneck before the prior, and after it; the same without a prior."""
-
 
 @dataclass(frozen=True)
 class Features:

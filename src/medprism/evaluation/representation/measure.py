@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from medprism.evaluation.representation import MEAN, PROTOCOL, REGIONS
 from medprism.evaluation.representation.distances import (
     Statistic,
     equivariance_error,
@@ -16,15 +17,11 @@ from medprism.evaluation.representation.distances import (
     modality_distance,
     modality_gap,
 )
-from medprism.evaluation.representation.features import REGIONS, Features
+from medprism.evaluation.representation.features import Features
 from medprism.evaluation.representation.probes import best_guess, hits
 from medprism.evaluation.representation.retrieval import Found, retrieve
 from medprism.evaluation.results import Row, Score
 from medprism.evaluation.statistics import LEVEL, Bootstrap, Summary
-
-PROTOCOL = "crops"
-MEAN = "mean"
-"""The group of the rows that tables show: over pairs, or over modalities."""
 
 Of = tuple[tuple[str, ...], str | None]  # given, target
 

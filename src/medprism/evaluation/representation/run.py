@@ -14,8 +14,9 @@ from torch import nn
 
 from medprism.errors import UserError
 from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
+from medprism.evaluation.representation import PROTOCOL, TASK
 from medprism.evaluation.representation.features import Features, gather, prism_of, runner_of, turns_of
-from medprism.evaluation.representation.measure import PROTOCOL, measure
+from medprism.evaluation.representation.measure import measure
 from medprism.evaluation.representation.tables import print_representation
 from medprism.evaluation.results import METRICS, Results, Row, Score, write_scores
 from medprism.evaluation.subjects import REPRESENTATION
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from medprism.data.cache import Cache
 
 logger = logging.getLogger(__name__)
-
-TASK = "representation"
 
 
 def evaluate_representation(

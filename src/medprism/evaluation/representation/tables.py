@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from medprism.evaluation.comparison import caution
-from medprism.evaluation.representation.features import REGIONS
-from medprism.evaluation.representation.measure import MEAN
+from medprism.evaluation.representation import MEAN, REGIONS
 from medprism.evaluation.results import Results, Row
 
 MEASURES = {
@@ -23,6 +25,17 @@ MEASURES = {
     "equivariance_error": "error of the turned map ↓",
 }
 """Measures in the order and under the names in which they are shown; arrows say what the method is after."""
+
+SHORT = {
+    "modality_gap": "gap ↓",
+    "modality_distance": "distance ↓",
+    "retrieval_top1": "crop found ↑",
+    "person_top1": "person found ↑",
+    "modality_accuracy": "modality told ↓",
+    "rotation_accuracy": "rotation told ↑",
+    "equivariance_error": "turned map ↓",
+}
+"""What models are compared by."""
 
 METHODS = ("model", "untrained")
 
@@ -40,6 +53,29 @@ def print_representation(results: Results, console: Console) -> None:
     console.print(_means(results))
     if len(head["modalities"]) > 2:
         console.print(_pairs(results))
+
+
+def comparison(results: Mapping[str, Sequence[Results]]) -> Table:
+    """Models beside each other: mean over their seeds, and the spread where there are several.
+
+    Args:
+        results: by name, the evaluations of one model with each seed.
+    """
+    table = _table("representation, mean over pairs or modalities; z before the prior, x_h after it", "variant")
+    for title in ("", *SHORT.values()):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, seeds in results.items():
+        rows = [mean_rows(one) for one in seeds]
+        for region in REGIONS:
+            cells = []
+            for metric in SHORT:
+                found = [row for each in rows if (row := each.get((metric, region, "model")))]
+                values = [row.mean for row in found if row.mean is not None]
+                spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "–")
+            table.add_row(name if region == REGIONS[0] else "", region, *cells)
+        table.add_section()
+    return table
 
 
 def value(row: Row | None, interval: bool = False) -> str:
