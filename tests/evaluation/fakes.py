@@ -110,3 +110,46 @@ def cohort(*, training=4, test=4, modalities=("t1n", "t1c", "t2w"), noise=0.0):
             "test": [entry(f"test-{k}", modalities=modalities, noise=noise) for k in range(test)],
         },
     )
+
+
+LABELS = {"background": 0, "NCR": 1, "ED": 2, "ET": 3}
+REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
+
+
+class FakeOutliner:
+    """Reads the label off the scans (see `outlined`) and hands it through `law(labels, given names)`."""
+
+    def __init__(self, cache, law=lambda labels, given: labels, path=Path("nowhere/model")):
+        self.law, self.path, self.calls = law, path, []
+        self.modalities = cache.modalities
+        self.labels, self.regions = dict(cache.labels), dict(cache.regions)
+        self.classes = tuple(cache.labels.values())
+        self.card = {**FakeModel(cache, None).card, "task": "segmentation"}
+
+    def predict(self, images, present, foreground=None):
+        assert not images[~present].any()
+        assert foreground.shape == images.shape[1:]
+        given = tuple(name for name, here in zip(self.modalities, present, strict=True) if here)
+        self.calls.append(given)
+        labels = np.rint(images[present].mean(axis=0)).astype(int)
+        return np.stack([self.law(labels, given) == value for value in self.classes]).astype(np.float32)
+
+
+def outlined(name, *, present=None, person=None, modalities=("t1n", "t1c", "t2w"), empty=False):
+    """A subject whose every scan shows its label: NCR in ET in ED; `empty` has none."""
+    made = entry(name, modalities=modalities, present=present, person=person)
+    label = np.zeros(SHAPE, np.uint8)
+    if not empty:
+        for value, (low, high) in zip((2, 3, 1), ((2, 8), (3, 7), (4, 6)), strict=True):
+            label[low:high, low:high, low:high] = value
+    made.volumes = (label * np.array(made.present)[:, None, None, None]).astype(np.float32)
+    made.segmentation = label
+    return made
+
+
+def outlined_cohort(test, *, modalities=("t1n", "t1c", "t2w")):
+    """The given test subjects, and some others for training."""
+    train = [outlined(f"train-{k}", modalities=modalities) for k in range(2)]
+    cache = FakeCache(modalities, {"training": train, "validation": [], "test": list(test)})
+    cache.labels, cache.regions = LABELS, REGIONS
+    return cache

@@ -26,7 +26,7 @@ PERCENTILE = 95.0
 def dice(truth: Mask, output: Mask) -> float:
     """Dice similarity 2·|A ∩ B| / (|A| + |B|) of two masks of one shape; 1 where both are empty."""
     total = np.count_nonzero(truth) + np.count_nonzero(output)
-    return 2.0 * np.count_nonzero(truth & output) / total if total else 1.0
+    return float(2 * np.count_nonzero(truth & output) / total) if total else 1.0
 
 
 def hd95(truth: Mask, output: Mask, spacing: Sequence[float]) -> float:

@@ -56,18 +56,20 @@ class Row:
 
     Attributes:
         protocol: how it was scored.
-        group: what the row is about: `pair` (one `given` and one `target`), `diagonal` (source = target), or the name
-            of a mean over several pairs, whose `given` is then empty.
+        group: what the row is about: `pair` (one `given` and one `target`), `diagonal` (source = target), `subset` (one
+            `given` and no target), or the name of a mean over several pairs or subsets, whose `given` is then empty.
         method: `model`, a rival, or a paired difference such as `model-lookup`.
         given: as in `Score`.
         target: as in `Score`; None in a mean over several targets.
         region: as in `Score`.
         metric: as in `Score`.
         mean: over subjects; None where no subject has a value.
-        std: over subjects; None of fewer than 2.
+        std: over subjects, or over subsets in a mean over subsets; None of fewer than 2.
         ci95: of the mean, by person; None of fewer than 2 persons.
         n: subjects with a value.
-        n_empty: subjects without one.
+        n_empty: subjects without one. Dice and HD95 always have one: cases (subjects, or subjects times subsets and
+            regions in a mean) of which neither truth nor output has the region.
+        n_one_empty: cases of which only one of truth and output has the region; of Dice and HD95 alone.
     """
 
     protocol: str
@@ -82,6 +84,7 @@ class Row:
     ci95: tuple[float, float] | None
     n: int
     n_empty: int
+    n_one_empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def write_scores(scores: Iterable[Score], folder: Path) -> Path:
     writer.writerow(field.name for field in fields(Score))
     for score in scores:
         values = asdict(score) | {"given": "+".join(score.given), "target": score.target or ""}
-        values["value"] = repr(score.value) if score.value == score.value else ""
+        values["value"] = repr(float(score.value)) if score.value == score.value else ""
         writer.writerow(values.values())
     with whole_file(path) as file:
         file.write(text.getvalue().encode())

@@ -36,6 +36,7 @@ class SliceStore:
         images: NDArray[np.float32],
         foreground: NDArray[np.bool_],
         outputs: Mapping[int, NDArray[np.float32]],
+        labels: Mapping[str, NDArray[np.uint8] | NDArray[np.uint16]] | None = None,
     ) -> None:
         """Cut a subject in three planes through the middle of its label, or else of its foreground.
 
@@ -44,6 +45,7 @@ class SliceStore:
             images: (M, X, Y, Z) its scans.
             foreground: (M, X, Y, Z) theirs.
             outputs: by source index, what the model wrote, (M, X, Y, Z).
+            labels: by any name, label maps (X, Y, Z).
         """
         centre = _centre(entry.label(), np.asarray(foreground.any(axis=0)))
         spacing = np.linalg.norm(entry.affine[:3, :3], axis=0)
@@ -53,6 +55,8 @@ class SliceStore:
             arrays[f"{plane}/foreground"] = _cut(foreground, axis, centre)
             for source, output in outputs.items():
                 arrays[f"{plane}/generated/{source}"] = _cut(output, axis, centre)
+            for name, labelled in (labels or {}).items():
+                arrays[f"{plane}/labels/{name}"] = np.take(labelled, centre[axis], axis=axis)
         about = {
             "subject": entry.subject,
             "present": [bool(here) for here in entry.present],
@@ -67,8 +71,9 @@ class SliceStore:
         """Write the slices of up to three subjects into one file.
 
         Keys are `<best|median|worst>/<plane>/images` (M, A, B) float16, `…/foreground` (M, A, B) bool,
-        `…/generated/<source index>` (M, A, B) float16, and `about`, JSON: names, spacing in mm, which scans are there
-        and which are cut out (zero outside their foreground). Of two subjects there is no median; a single one is it.
+        `…/generated/<source index>` (M, A, B) float16, `…/labels/<name>` (A, B) integers, and `about`, JSON: names,
+        spacing in mm, which scans are there and which are cut out (zero outside their foreground). Of two subjects
+        there is no median; a single one is it.
 
         Args:
             ranking: score of each subject, the higher the better.

@@ -82,3 +82,40 @@ class Bootstrap:
             n=int(exist.size),
             n_empty=int(array.size - exist.size),
         )
+
+    def mean_of_means(self, values: NDArray[np.float64]) -> Summary:
+        """The mean over columns of the columns' means, each over the persons that have it.
+
+        So a subject that was scored under few settings does not tip the mean over settings towards those.
+
+        Args:
+            values: (n, columns), a row per entry of `persons`, NaN where there is none.
+
+        Returns:
+            The mean with its interval; `std` is over the columns' means, `n` counts rows with any value.
+        """
+        exist = np.isfinite(values)
+        columns = values[:, exist.any(axis=0)]
+        exist = exist[:, exist.any(axis=0)]
+        known = exist.any(axis=1)
+        if not known.any():
+            return Summary(None, None, None, 0, len(values))
+        means = np.nanmean(columns, axis=0)
+        return Summary(
+            mean=float(means.mean()),
+            std=float(means.std(ddof=1)) if means.size > 1 else None,
+            ci95=self._interval_of_means(columns, exist),
+            n=int(known.sum()),
+            n_empty=int((~known).sum()),
+        )
+
+    def _interval_of_means(self, values: NDArray[np.float64], exist: NDArray[np.bool_]) -> tuple[float, float] | None:
+        persons = np.eye(len(self.names))[self.rows]  # (n, persons)
+        counts, sums = persons.T @ exist, persons.T @ np.where(exist, values, 0)
+        if np.count_nonzero(counts.any(axis=1)) < 2:
+            return None
+        drawn = self.weights @ counts  # (resamples, columns)
+        means = np.divide(self.weights @ sums, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
+        means = means[np.isfinite(means).any(axis=1)]  # a draw may miss everybody who has a column
+        low, high = np.quantile(np.nanmean(means, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return float(low), float(high)

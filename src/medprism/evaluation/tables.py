@@ -28,6 +28,8 @@ ARROWS = {metric: "↑" if metric in ("psnr", "ssim") else "↓" for metric in N
 HEADLINE = {"strict": "foreground", "paper": "volume"}
 """The region that comes first under each protocol."""
 
+_DIGITS = {"psnr": 2, "mae_hu": 1, "hd95": 1, "truth_ml": 1, "output_ml": 1, "fpv_ml": 1, "fnv_ml": 1}  # others: 3
+
 _STYLE: dict[Verdict | None, str] = {"wins": "green", "level": "yellow", "loses": "bold red", None: ""}
 _MARK: dict[Verdict | None, str] = {"wins": "", "level": " ≈", "loses": " ✗", None: ""}
 
@@ -55,7 +57,7 @@ def number(value: float | None, metric: str) -> str:
     """A value with the digits that its metric deserves."""
     if value is None:
         return "–"
-    return f"{value:.{ {'psnr': 2, 'mae_hu': 1}.get(metric, 3) }f}".replace("-", "−")
+    return f"{value:.{_DIGITS.get(metric, 3)}f}".replace("-", "−")
 
 
 def _square(results: Results, protocol: str, metric: str) -> Table:
@@ -66,7 +68,7 @@ def _square(results: Results, protocol: str, metric: str) -> Table:
         for row in results.select(protocol=protocol, region=region, metric=metric)
         if len(row.given) == 1
     }
-    table = _table(f"{NAMES[metric]} {ARROWS[metric]}, {region}, mean ± standard deviation over subjects")
+    table = plain_table(f"{NAMES[metric]} {ARROWS[metric]}, {region}, mean ± standard deviation over subjects")
     for title in ("given", "method", *names):
         table.add_column(title, justify="left" if title in ("given", "method") else "right", no_wrap=True)
     for source in names:
@@ -93,7 +95,7 @@ def _cell(rows: dict[tuple[str, str, str | None], Row], method: str, source: str
 
 def _means(results: Results, protocol: str) -> Table:
     """Means over all pairs with intervals, the rivals', and the paired differences."""
-    table = _table("mean over pairs, source ≠ target; paired differences model − rival [95 % interval by person]")
+    table = plain_table("mean over pairs, source ≠ target; paired differences model − rival [95 % interval by person]")
     for title in ("metric", *METHODS, *(f"− {rival}" for rival in RIVALS)):
         table.add_column(title, justify="left" if title == "metric" else "right", no_wrap=True)
     rows = {(r.region, r.metric, r.method): r for r in results.select(protocol=protocol, group=MEAN)}
@@ -125,7 +127,8 @@ def _interval(row: Row | None, mark: str = "") -> str:
     return f"{mean}\n[{low}, {high}]"
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table without lines, its title above."""
     return Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
