@@ -102,9 +102,9 @@ def write_representation(path, *, persons=6):
 
 def test_map_keeps_persons_together_and_is_seeded(tmp_path):
     path = write_representation(tmp_path / "r.npz")
-    first, again = (representation.embed(path, ["t1n", "t2w"], seed=3) for _ in range(2))
+    first, again = (representation.maps(path, ["t1n", "t2w"], seed=3)["x_h"] for _ in range(2))
     assert first == again
-    assert first != representation.embed(path, ["t1n", "t2w"], seed=4)
+    assert first != representation.maps(path, ["t1n", "t2w"], seed=4)["x_h"]
     assert first.persons == 6
     places = np.array([(p.x, p.y) for p in first.points])
     assert ((places >= 0) & (places <= 100)).all()
@@ -113,8 +113,8 @@ def test_map_keeps_persons_together_and_is_seeded(tmp_path):
     assert np.mean([first.points[k].by_person == first.points[n].by_person for k, n in enumerate(nearest)]) > 0.8
 
 
-def test_map_of_few_scans_is_none(tmp_path):
-    assert representation.embed(write_representation(tmp_path / "r.npz", persons=2), ["t1n", "t2w"]) is None
+def test_there_is_no_map_of_few_scans(tmp_path):
+    assert not representation.maps(write_representation(tmp_path / "r.npz", persons=2), ["t1n", "t2w"])
 
 
 def test_wide_cohort_is_summed_up():

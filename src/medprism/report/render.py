@@ -17,7 +17,7 @@ from medprism.evaluation.protocols import LEAK
 from medprism.evaluation.results import Results
 from medprism.evaluation.summaries import MEAN
 from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
-from medprism.report import cohort, figures, pictures, representation, tables
+from medprism.report import cohort, figures, measures, pictures, representation, tables
 from medprism.report.runs import Run
 
 _TEMPLATES = PackageLoader("medprism.report", "templates")
@@ -29,8 +29,11 @@ def render(runs: Sequence[Run]) -> str:
         loader=_TEMPLATES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     script, sheet = (_source(environment, name) for name in ("report.js", "report.css"))
-    heads = [run.results.head for run in runs if run.results is not None]
-    listed = next((run for run in runs if run.subjects and run.results), None)
+    heads = [results.head for run in runs if (results := run.results or run.measured) is not None]
+    listed = next((run for run in runs if run.subjects and (run.results or run.measured)), None)
+    about = listed and (listed.results or listed.measured)
+    shown = [_run(run) for run in runs]
+    represented = measures.beside(runs) if len(runs) > 1 else []
     return environment.get_template("report.html.j2").render(
         title=_title(runs),
         style=Markup(sheet),
@@ -38,10 +41,13 @@ def render(runs: Sequence[Run]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=medprism.__version__,
         phantom=any(head.get("phantom") for head in heads),
-        runs=[_run(run) for run in runs],
+        runs=shown,
+        represented=represented,
+        represented_metrics=measures.NAMES,
+        measure_columns=measures.COLUMNS,
         compared={protocol: tables.compare(runs, protocol) for protocol in _shared(runs)} if len(runs) > 1 else {},
         compared_metrics=[f"{NAMES[metric]} {ARROWS[metric]}" for metric in ("psnr", "ssim", "nmse")],
-        sides=cohort.sides(listed.subjects, listed.results.head["modalities"]) if listed and listed.results else [],
+        sides=cohort.sides(listed.subjects, about.head["modalities"]) if listed and about else [],
         cohort_of=listed.name if listed else "",
         one_cohort=len({head["split_hash"] for head in heads}) <= 1,
         curves=figures.curves({run.name: run.log for run in runs}),
@@ -52,16 +58,22 @@ def render(runs: Sequence[Run]) -> str:
 def _run(run: Run) -> dict[str, Any]:
     """What the template shows of one run."""
     about: dict[str, Any] = {"name": run.name, "missing": run.missing, "facts": _facts(run), "protocols": []}
-    about |= {"viewers": [], "ranked_by": "", "map": None, "caution": None, "split": "", "subjects": 0, "persons": 0}
+    about |= {"viewers": [], "ranked_by": "", "maps": {}, "caution": None, "split": "", "subjects": 0, "persons": 0}
+    about |= {"measures": [] if run.measured is None else measures.measures(run.measured), "crops": 0}
+    of = run.results or run.measured
+    if of is None:
+        return about
+    head = of.head
+    about |= {"caution": caution(head["split"]), **{key: head[key] for key in ("split", "subjects", "persons")}}
+    if run.representation is not None:
+        about["maps"] = representation.maps(run.representation, head["modalities"], seed=head["seed"])
+    if run.measured is not None:
+        about["crops"] = run.measured.head["crops"]
     if run.results is None:
         return about
-    head = run.results.head
-    about |= {"caution": caution(head["split"]), **{key: head[key] for key in ("split", "subjects", "persons")}}
     about["protocols"] = [_protocol(run.results, protocol) for protocol in _protocols(run.results)]
     if run.slices is not None:
         about["viewers"], about["ranked_by"] = pictures.viewers(run.slices, head["modalities"])
-    if run.representation is not None:
-        about["map"] = representation.embed(run.representation, head["modalities"], seed=head["seed"])
     return about
 
 
@@ -106,8 +118,8 @@ def _sentence(results: Results, protocol: str) -> tuple[str, str]:
 def _facts(run: Run) -> list[tuple[str, str]]:
     """Where the numbers come from, as (name, value)."""
     facts: list[tuple[str, object]] = []
-    if run.results is not None:
-        head, machine = run.results.head, run.results.head.get("machine", {})
+    if (results := run.results or run.measured) is not None:
+        head, machine = results.head, results.head.get("machine", {})
         facts += [
             ("cohort", head.get("cohort")),
             ("modalities", " ".join(head.get("modalities", ()))),
@@ -143,8 +155,13 @@ def _by(sides: Sequence[float]) -> str:
 
 
 def _title(runs: Sequence[Run]) -> str:
-    names = {str(run.results.head.get("cohort")) for run in runs if run.results is not None}
-    return f"Modality transfer on {', '.join(sorted(names))}" if names else f"Training of {runs[0].name}"
+    names, measured = (
+        ", ".join(sorted({str(each.head.get("cohort")) for each in found if each is not None}))
+        for found in ([run.results for run in runs], [run.measured for run in runs])
+    )
+    if names:
+        return f"Modality transfer on {names}"
+    return f"Representation of {measured}" if measured else f"Training of {runs[0].name}"
 
 
 def _protocols(results: Results) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medprism.evaluation.representation import REGIONS
 from medprism.report.style import category
 
 FEWEST = 6  # points; with fewer a neighbourhood means nothing
@@ -54,42 +55,58 @@ class Map:
     perplexity: float
 
 
-def embed(path: Path, order: list[str], *, seed: int = 0) -> Map | None:
+def maps(path: Path, order: list[str], *, seed: int = 0) -> dict[str, Map]:
     """Lay out representation.npz by t-SNE (van der Maaten and Hinton 2008), with a seed.
 
     Args:
-        path: the file.
+        path: the file; of `evaluate`, one vector a scan, or of `evaluate --representation`, vectors before and after
+            the prior of several crops a scan, whose mean is taken.
         order: modalities, for their colours.
         seed: of t-SNE.
 
     Returns:
-        The map, or None with fewer than `FEWEST` scans.
+        What is shown -> its map; empty with fewer than `FEWEST` scans.
     """
     with np.load(path, allow_pickle=False) as stored:
-        vectors, subject, person, modality = (stored[key] for key in ("vectors", "subject", "person", "modality"))
-    if len(vectors) < FEWEST:
-        return None
+        labels = np.stack([stored[key] for key in ("subject", "person", "modality")], axis=1)
+        named = {
+            REGIONS[-1] if key == "vectors" else key: stored[key] for key in ("vectors", *REGIONS) if key in stored
+        }
+    scans, scan = np.unique(labels, axis=0, return_inverse=True)
+    if len(scans) < FEWEST:
+        return {}
+    made = {}
+    for name, vectors in named.items():
+        means = np.zeros((len(scans), vectors.shape[1]))
+        np.add.at(means, scan.reshape(-1), vectors)
+        made[name] = _map(means / np.bincount(scan.reshape(-1))[:, None], scans.T, order, seed)
+    return made
+
+
+def _map(vectors: NDArray[np.float64], labels: NDArray[np.str_], order: list[str], seed: int) -> Map:
+    """The map of vectors (N, C) of the scans whose subjects, persons and modalities are (3, N)."""
+    subject, person, modality = (column.tolist() for column in labels)
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     places = _tsne(vectors, perplexity, seed)
-    persons = sorted(set(person.tolist()))
+    persons = sorted(set(person))
     colour = {name: category(number) for number, name in enumerate(persons)}
     points = [
         Point(round(x, 2), round(y, 2), f"{s} · {m}", colour[p], category(order.index(m)))
-        for (x, y), s, p, m in zip(places.tolist(), subject.tolist(), person.tolist(), modality.tolist(), strict=True)
+        for (x, y), s, p, m in zip(places.tolist(), subject, person, modality, strict=True)
     ]
     own: dict[str, list[Point]] = defaultdict(list)
-    for point, name in zip(points, person.tolist(), strict=True):
+    for point, name in zip(points, person, strict=True):
         own[name].append(point)
     spokes = []
     for name, scans in own.items():
         x, y = (round(float(np.mean(values)), 2) for values in ([p.x for p in scans], [p.y for p in scans]))
         spokes += [(x, y, point.x, point.y, colour[name]) for point in scans if len(scans) > 1]
-    present = set(modality.tolist())
+    present = set(modality)
     legend = [(name, category(number)) for number, name in enumerate(order) if name in present]
     return Map(points, spokes, legend, len(persons), perplexity)
 
 
-def _tsne(vectors: NDArray[np.float32], perplexity: float, seed: int) -> NDArray[np.float64]:
+def _tsne(vectors: NDArray[np.float64], perplexity: float, seed: int) -> NDArray[np.float64]:
     """(N, 2) places within a square with a margin, aspect kept."""
     from sklearn.manifold import TSNE  # a second to import
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medprism.errors import UserError
+from medprism.evaluation.representation import TASK
 from medprism.evaluation.results import METRICS, Results, Score, read_scores
 
 Log = dict[str, list[tuple[float, float]]]
@@ -23,7 +24,7 @@ class Run:
 
     Attributes:
         name: of its folder.
-        results: the tables, or None.
+        results: the tables of its task, or None.
         scores: values of single subjects.
         card: of the model.
         log: training curves.
@@ -31,6 +32,7 @@ class Run:
         slices: file, or None.
         representation: file, or None.
         missing: what there is not, in words.
+        measured: the tables of `evaluate --representation`, or None.
     """
 
     name: str
@@ -42,6 +44,14 @@ class Run:
     slices: Path | None
     representation: Path | None
     missing: list[str] = field(default_factory=list)
+    measured: Results | None = None
+
+    @property
+    def model(self) -> str | None:
+        """SHA-256 of the weights that were evaluated, else of those in the folder."""
+        heads = [each.head for each in (self.results, self.measured) if each is not None]
+        sha256: str | None = heads[0].get("model_hash") if heads else self.card.get("sha256")
+        return sha256
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -64,26 +74,35 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def _joined(runs: list[Run]) -> list[Run]:
-    """A training run and the evaluation of its model are one run, if both were given."""
-    trained = {run.card["sha256"]: run for run in runs if run.results is None and run.card.get("sha256")}
+    """What is of one model is one run: its training, its evaluation, and what its encoder represents."""
+    evaluated = [run for run in runs if run.results is not None]
     for run in runs:
-        origin = trained.get(run.results.head.get("model_hash")) if run.results is not None else None
-        if origin is not None:
+        if run.results is None and run.measured is not None:
+            for other in _of_model(evaluated, run):
+                other.measured, other.representation = run.measured, run.representation
+                other.missing = [part for part in other.missing if part != "representation"]
+    whole = [run for run in runs if run.results or (run.measured and not _of_model(evaluated, run))]
+    trained = [run for run in runs if run.results is None and run.measured is None]
+    for origin in trained:
+        for run in _of_model(whole, origin):
             run.name, run.log = origin.name, run.log or origin.log
-            if run.log and "training log" in run.missing:
-                run.missing.remove("training log")
-    evaluated = {run.results.head.get("model_hash") for run in runs if run.results is not None}
-    return [run for run in runs if run.results is not None or run.card.get("sha256") not in evaluated]
+            run.missing = [part for part in run.missing if part != "training log" or not run.log]
+    return [run for run in runs if run in whole or (run in trained and not _of_model(whole, run))]
+
+
+def _of_model(runs: Sequence[Run], run: Run) -> list[Run]:
+    """Those of the same weights."""
+    return [other for other in runs if run.model is not None and other.model == run.model]
 
 
 def _read(path: Path) -> Run:
     if not path.is_dir():
         raise UserError(f"expected a run or evaluation folder, got {path}; name the --out of evaluate or pretrain")
-    evaluation = next((place for place in (path, path / "evaluation") if (place / METRICS).is_file()), None)
-    logs = [place for place in ((evaluation or path) / "log.csv", path / "metrics.csv") if place.is_file()]
-    if evaluation is None and not logs:
+    evaluation, measured = (_evaluation(path, task) for task in ("evaluation", TASK))
+    place = evaluation or measured or path
+    logs = [log for log in (place / "log.csv", path / "metrics.csv") if log.is_file()]
+    if place == path and not logs and not (evaluation or measured):
         raise UserError(f"expected {METRICS} or metrics.csv in {path}, got neither; run `medprism evaluate` first")
-    place = evaluation or path
     cards = [card for card in (place / "model.json", path / "model" / "model.json") if card.is_file()]
     run = Run(
         name=path.name,
@@ -93,7 +112,8 @@ def _read(path: Path) -> Run:
         log=read_log(logs[0]) if logs else {},
         subjects=_read_csv(place / "subjects.csv"),
         slices=_existing(place / "slices.npz"),
-        representation=_existing(place / "representation.npz"),
+        representation=_existing((measured or place) / "representation.npz"),
+        measured=None if measured is None else Results.read(measured),
     )
     parts = {
         "evaluation": run.results,
@@ -105,6 +125,14 @@ def _read(path: Path) -> Run:
     }
     run.missing = [name for name, part in parts.items() if not part]
     return run
+
+
+def _evaluation(path: Path, name: str) -> Path | None:
+    """A folder, or the one of this name in it, that holds an evaluation: of a task, or of the representation."""
+    for place in (path, path / name):
+        if (place / METRICS).is_file() and (Results.read(place).head.get("task") == TASK) == (name == TASK):
+            return place
+    return None
 
 
 def read_log(path: Path) -> Log:
