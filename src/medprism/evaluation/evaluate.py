@@ -1,12 +1,23 @@
-"""The verb `evaluate`: a model, a prepared cohort, a split."""
+"""The verb `evaluate`: a model, a prepared cohort, a split. The model's task decides how it is scored."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medprism.errors import UserError
+
+ONLY_FOR = {
+    "protocols": "transfer",
+    "given": "transfer",
+    "subsets": "segmentation",
+    "small": "segmentation",
+    "detection": "segmentation",
+}
+"""Option -> the one task that it fits."""
 
 
 def evaluate(
@@ -17,6 +28,9 @@ def evaluate(
     split: Literal["test", "validation", "training"] = "test",
     protocols: tuple[Literal["strict", "paper"], ...] = ("strict",),
     given: tuple[Literal["single", "rest"], ...] = ("single",),
+    subsets: tuple[str, ...] = ("all",),
+    small: dict[str, float] | None = None,
+    detection: bool = False,
     device: str = "auto",
     precision: Literal["32", "bf16"] = "32",
     seed: int = 0,
@@ -25,67 +39,95 @@ def evaluate(
     record: bool = False,
     force: bool = False,
 ) -> Path:
-    """Score a model on a split, every source to every target, beside the trivial rivals `identity` and `lookup`.
+    """Score a model on a split, as its task asks.
+
+    Transfer: every source to every target, beside the trivial rivals `identity` and `lookup`. Segmentation: every
+    subset of the scans and every region, Dice and HD95.
 
     Args:
         model: model folder, or the folder of the run that made it.
         data: cache written by `medprism prepare`, with the model's modalities and spacing.
         out: folder for metrics.json, per_subject.csv and what `medprism report` needs.
         split: which subjects; a model is not scored on persons that it was trained on unless the split says so.
-        protocols: `strict` is the headline; `paper` is what the authors' test script does, and leaks the target.
-        given: `single`, each scan alone; `rest`, all other scans together.
+        protocols: of transfer; `strict` is the headline; `paper` is what the authors' test script does, and leaks the
+            target.
+        given: of transfer; `single`, each scan alone; `rest`, all other scans together.
+        subsets: of segmentation; which scans are given, such as `t1n,t1n+t2f`; `all` are 2^M − 1.
+        small: of segmentation; also score outputs without regions of less volume in mm³, as in `--small.ET 500`.
+        detection: of segmentation; also score scans as having lesions or not; done anyway where some scan has none.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster on recent processors and a little less exact.
         seed: of the bootstrap.
         limit: only the first so many subjects, for a quick look.
         representation: instead of the task, measure what the model's encoder represents: modality gap, retrieval of a
             person across modalities, what linear probes tell. Give it an `--out` of its own.
-        record: also write the scores into the model's card, where `medprism synthesize` and `info` find them.
+        record: also write the scores into the model's card, where `medprism synthesize`, `segment` and `info` find
+            them.
         force: replace an evaluation that is there.
 
     Returns:
         The path of metrics.json.
 
     Raises:
-        UserError: model, cache and folder do not fit together.
+        UserError: model, cache, options and folder do not fit together.
     """
     # Here, so that the help need not wait for torch.
     from medprism.data.cache import Cache
-    from medprism.evaluation.transfer import evaluate_transfer
-    from medprism.inference.model import Model
-    from medprism.models.folder import add_to_card
+    from medprism.inference.trained import task_of
 
+    options = {
+        "protocols": protocols,
+        "given": given,
+        "subsets": subsets,
+        "small": small,
+        "detection": detection,
+    }
+    common: dict[str, Any] = {"out": out, "split": split, "seed": seed, "limit": limit, "force": force}
     if representation:
         from medprism.evaluation.representation.run import evaluate_representation
 
         if record:
             raise UserError("expected --record with the scores of a task, got it with --representation; leave it out")
-        return evaluate_representation(
-            model,
-            Cache.open(data),
-            out=out,
-            split=split,
-            device=device,
-            precision=precision,
-            seed=seed,
-            limit=limit,
-            force=force,
-        )
+        _refuse_others(options, "representation")
+        return evaluate_representation(model, Cache.open(data), device=device, precision=precision, **common)
 
+    task = task_of(model)
+    _refuse_others(options, task)
     cache = Cache.open(data)
-    metrics = evaluate_transfer(
-        Model.load(model, device, precision=precision),
-        cache,
-        out=out,
-        split=split,
-        protocols=protocols,
-        given=given,
-        seed=seed,
-        limit=limit,
-        force=force,
-    )
+    if task == "transfer":
+        from medprism.evaluation.transfer import evaluate_transfer
+        from medprism.inference.model import Model
+
+        images = Model.load(model, device, precision=precision)
+        metrics = evaluate_transfer(images, cache, protocols=protocols, given=given, **common)
+    elif task == "segmentation":
+        from medprism.evaluation.segmentation import evaluate_segmentation
+        from medprism.inference.segmentation import SegmentationModel
+
+        labels = SegmentationModel.load(model, device, precision=precision)
+        metrics = evaluate_segmentation(
+            labels, cache, subsets=subsets, small=small, detection=detection or None, **common
+        )
+    else:
+        raise UserError(f"expected a model for transfer or segmentation, got one for {task} in {model}")
     if record:
-        results = json.loads(metrics.read_text())
-        rows = [row for row in results["rows"] if row["method"] == "model" and row["target"] is not None]
-        add_to_card(model, metrics={"split": results["split"], "split_hash": results["split_hash"], "rows": rows})
+        _record(metrics, model)
     return metrics
+
+
+def _refuse_others(options: Mapping[str, object], task: str) -> None:
+    """Stop if an option was given that means nothing here."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
+    for name, value in options.items():
+        if ONLY_FOR[name] != task and value != usual[name]:
+            raise UserError(f"expected --{name} with a model for {ONLY_FOR[name]}, got one for {task}; leave it out")
+
+
+def _record(metrics: Path, model: Path) -> None:
+    """Put the model's rows into its card: those of single pairs, or of subsets and the means over them."""
+    from medprism.models.folder import add_to_card
+
+    results = json.loads(metrics.read_text(encoding="utf-8"))
+    overlap = ("dice", "hd95")
+    rows = [row for row in results["rows"] if row["method"] == "model" and (row["target"] or row["metric"] in overlap)]
+    add_to_card(model, metrics={"split": results["split"], "split_hash": results["split_hash"], "rows": rows})
