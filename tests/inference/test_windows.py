@@ -133,6 +133,22 @@ def test_progress_counts_to_the_end(images):
     assert [done for done, _ in steps] == sorted({done for done, _ in steps})
 
 
+def test_any_number_of_outputs_with_their_own_values_outside(images):
+    foreground = torch.zeros(SHAPE, dtype=torch.bool)
+    foreground[:4, :4, :4] = True
+
+    def two(stack, present):
+        return blurred(stack, present)[:, :2] + 1
+
+    out = slide(two, images, ALL, PATCH, foreground=foreground, outside=torch.tensor([7.0, -2.0]))
+    assert out.shape == (2, *SHAPE)
+    assert out[:, -1, -1, -1].tolist() == [7, -2]
+    wanted = slide(blurred, images, ALL, PATCH, foreground=foreground)[:2, :8, :8, :8] + 1
+    torch.testing.assert_close(out[:, :8, :8, :8], wanted, rtol=1e-5, atol=1e-5)
+    none = slide(two, images, ALL, PATCH, foreground=foreground & False, outside=torch.tensor([7.0, -2.0]))
+    assert none.shape == (2, *SHAPE)
+
+
 def embed(stack, present):
     mean = stack.mean((2, 3, 4))
     return torch.stack([mean, mean + 1], -1)

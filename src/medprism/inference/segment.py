@@ -86,7 +86,7 @@ def segment(
             "GridOf": reference_for(list(job.images)),
             "Small": rule,
         },
-        beside=lambda path: files_beside(path, loaded.labels if probabilities else (), raw=bool(small)),
+        beside=lambda path: files_beside(path, loaded.foreground_labels if probabilities else (), raw=bool(small)),
     )
     if image:
         job = jobs.job_of_files(image, lambda given: {"seg": out}, loaded.modalities)

@@ -62,6 +62,12 @@ class SegmentationModel(Trained):
         # Where no window lies there is nothing but background.
         self._outside = torch.tensor([float(value == 0) for value in self.classes])
 
+    @property
+    def foreground_labels(self) -> tuple[str, ...]:
+        """Names of the classes but background, in the order of the network's outputs."""
+        names = {value: name for name, value in self.labels.items()}
+        return tuple(names[value] for value in self.classes if value)
+
     def predict(
         self,
         images: NDArray[np.float32],
@@ -190,13 +196,12 @@ class SegmentationModel(Trained):
         source, target = case.volume.grid, case.grid
         best = np.zeros(target.shape, np.float32)
         array = np.zeros(target.shape, np.uint8 if max(self.classes) <= 255 else np.uint16)
-        names = {value: name for name, value in self.labels.items()}
-        kept = {}
+        kept = []
         for value, one in zip(self.classes, likely, strict=True):
             moved = resample(one, source, target, order=1, fill=float(value == 0))
             better = moved > best
             array[better] = value
             np.maximum(best, moved, out=best)
             if keep and value:
-                kept[names[value]] = np.clip(moved, 0, 1)
-        return array, kept if keep else None
+                kept.append(np.clip(moved, 0, 1))
+        return array, dict(zip(self.foreground_labels, kept, strict=True)) if keep else None
