@@ -2,6 +2,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from medprism.errors import UserError
+from medprism.evaluation.results import Results, Row, write_scores
 from medprism.evaluation.transfer import evaluate_transfer
 from medprism.report import report
 from tests.evaluation.fakes import FakeModel, cohort, law
@@ -181,6 +183,67 @@ def test_training_run_beside_its_evaluation_is_one_run(tmp_path):
     assert "runs" not in {attrs["id"] for attrs in found.all("section")}
     assert "no training log" not in found.words
     assert "not there" not in found.words
+
+
+@pytest.fixture(scope="module")
+def measured(run, tmp_path_factory):
+    """The representation of the model that `run` evaluated, measured."""
+    out = tmp_path_factory.mktemp("measured") / "representation"
+    out.mkdir()
+    rng = np.random.default_rng(0)
+    columns = [(f"s{p}", f"p{p}", m) for p in range(4) for m in ("t1n", "t1c", "t2w") for _ in range(2)]
+    subject, person, modality = (np.array(column) for column in zip(*columns, strict=True))
+    z, x_h = rng.normal(size=(2, len(columns), 5))
+    np.savez(out / "representation.npz", z=z, x_h=x_h, subject=subject, person=person, modality=modality)
+    head = Results.read(run / "evaluation").head | {"task": "representation", "protocol": "crops", "crops": 8}
+    values = {"model": 0.123, "untrained": 4.567, "chance": 0.25}
+    rows = [
+        Row("crops", "mean", method, (), None, region, "person_top1", mean, None, (0.1, 0.2), 4, 0)
+        for method, mean in values.items()
+        for region in ("z", "x_h")
+    ]
+    Results(head, tuple(rows)).write(out)
+    write_scores([], out)
+    return out
+
+
+def test_representation_joins_the_evaluation_of_its_model(run, measured, tmp_path):
+    found = Page(page([measured, run], tmp_path / "report.html"))
+    assert "runs" not in {attrs["id"] for attrs in found.all("section")}
+    for word in ("0.123", "4.567", "same person found, top-1", "z, coloured by person", "8 crops", "SSIM"):
+        assert word in found.words
+    assert len(found.all("circle")) == 2 * 2 * 12  # one a scan, not one a crop
+
+
+def test_representation_alone_is_a_page(measured, tmp_path):
+    found = Page(page([measured], tmp_path / "report.html"))
+    assert "Representation of fake" in found.words
+    assert "0.123" in found.words
+    assert "no slices" not in found.words
+
+
+def test_representations_of_several_runs_are_compared(run, measured, tmp_path):
+    other = tmp_path / "variant" / "seed-0" / "representation"
+    shutil.copytree(measured, other)
+    results = Results.read(other)
+    Results({**results.head, "model_hash": "cd" * 32}, results.rows).write(other)
+    found = Page(page([run, measured, other], tmp_path / "report.html"))
+    assert "runs" in {attrs["id"] for attrs in found.all("section")}
+    assert "person found ↑" in found.words
+    assert [svg["aria-label"] for svg in found.all("svg") if "aria-label" in svg][:2] == [
+        f"{name}: x_h by t-SNE, coloured by modality" for name in ("good", "seed-0")
+    ]
+
+
+def test_seeds_of_several_variants_have_names_of_their_own(run, tmp_path):
+    places = [tmp_path / variant / "seed-0" / "evaluation" for variant in ("plain", "no-prior")]
+    for number, place in enumerate(places):
+        shutil.copytree(run / "evaluation", place)
+        results = Results.read(place)
+        Results({**results.head, "model_hash": str(number)}, results.rows).write(place)
+    words = Page(page(places, tmp_path / "report.html")).words
+    assert "plain/seed-0" in words
+    assert "no-prior/seed-0" in words
 
 
 def test_help_does_not_wait_for_the_figures():

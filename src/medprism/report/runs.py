@@ -67,10 +67,17 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         raise UserError("expected at least one run or evaluation folder, got none; name one")
     resolved = [Path(path).resolve() for path in paths]
     runs = [_read(path) for path in resolved]
-    for run, path in zip(runs, resolved, strict=True):
-        if path.name == "evaluation" or sum(other.name == path.name for other in resolved) > 1:
-            run.name = f"{path.parent.name}/{path.name}" if path.name != "evaluation" else path.parent.name
+    places = [path.parent if path.name in ("evaluation", TASK) else path for path in resolved]
+    for run, place in zip(runs, places, strict=True):
+        run.name = _own_name(place, places)
     return _joined(runs)
+
+
+def _own_name(place: Path, places: Sequence[Path]) -> str:
+    """The end of a path, as long as it takes to tell it from the others, such as `no-prior/seed-0`."""
+    others = {other.parts for other in places} - {place.parts}
+    long = next((n for n in range(1, len(place.parts)) if place.parts[-n:] not in {o[-n:] for o in others}), 1)
+    return "/".join(place.parts[-long:])
 
 
 def _joined(runs: list[Run]) -> list[Run]:
