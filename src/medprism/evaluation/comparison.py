@@ -1,11 +1,17 @@
-"""Whether a model beats a rival, in one word, and what to say of a split; shared by the terminal and the report."""
+"""Whether a model beats a rival, and two evaluations beside each other; shared by the terminal and the report."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+
 from medprism.evaluation.metrics import HIGHER_IS_BETTER
-from medprism.evaluation.results import Row
+from medprism.evaluation.results import Row, Score
+from medprism.evaluation.subset_summaries import OVERLAP, summarise_subsets
 
 Verdict = Literal["wins", "level", "loses"]
 
@@ -43,3 +49,56 @@ def caution(split: str) -> str | None:
         "training": "the model was trained on these subjects",
         "validation": "the model was chosen on these subjects",
     }.get(split)
+
+
+def differences(ours: Sequence[Score], theirs: Sequence[Score], *, method: str = "model") -> list[Score]:
+    """What one evaluation has more than another one, subject by subject and case by case, where both have a value.
+
+    Args:
+        ours: of one evaluation.
+        theirs: of the other, of the same split.
+        method: whose scores.
+
+    Returns:
+        Scores of method `difference`.
+    """
+    other = {_case(score): score.value for score in theirs if score.method == method}
+    pairs = [(score, other[_case(score)]) for score in ours if score.method == method and _case(score) in other]
+    found = [replace(score, method="difference", value=score.value - value) for score, value in pairs]
+    return [score for score in found if np.isfinite(score.value)]
+
+
+def compare_subsets(
+    ours: Sequence[Score], theirs: Sequence[Score], modalities: Sequence[str], *, method: str = "model", seed: int = 0
+) -> tuple[Row, ...]:
+    """Paired differences of Dice and HD95 between two segmentation evaluations, with intervals by person.
+
+    Args:
+        ours: per_subject.csv of one evaluation, see `read_scores`.
+        theirs: that of the other, of the same split.
+        modalities: canonical names in cohort order.
+        method: whose scores.
+        seed: of the bootstrap.
+
+    Returns:
+        Rows of method `difference`: each subset and the means over subsets, each region and their mean.
+    """
+    overlap = [[score for score in scores if score.metric in OVERLAP] for scores in (ours, theirs)]
+    return summarise_subsets(differences(*overlap, method=method), modalities, seed=seed)
+
+
+def averaged(runs: Sequence[Sequence[Score]]) -> list[Score]:
+    """Each score's mean over several evaluations, such as of trainings from several seeds, where all have it."""
+    gathered: dict[tuple[object, ...], list[Score]] = defaultdict(list)
+    for scores in runs:
+        for score in scores:
+            gathered[_case(score), score.method].append(score)
+    return [
+        replace(same[0], value=float(np.mean([score.value for score in same])))
+        for same in gathered.values()
+        if len(same) == len(runs)
+    ]
+
+
+def _case(score: Score) -> tuple[object, ...]:
+    return score.protocol, score.given, score.target, score.region, score.metric, score.subject
