@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medprism.inference.model import Model
-    from medprism.inference.segmentation import SegmentationModel
+    from medprism.inference.load import AnyModel
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(path: str | Path, device: str = "auto") -> "Model | SegmentationModel":
+def load(path: str | Path, device: str = "auto") -> "AnyModel":
     """A trained model from its folder, or from the folder of the run that made it.
 
-    It has the method of the command for its task: `synthesize` or `segment`.
+    It has the method of the command for its task: `synthesize`, `segment` or `classify`.
 
     Args:
         path: model or run folder.

@@ -75,6 +75,11 @@ VERBS = {
         "outline what a model was taught to see, from any subset of its scans",
         "medprism segment run --image.ct ct.nii.gz --image.pet pet.nii.gz --out seg.nii.gz",
     ),
+    "classify": Verb(
+        "medprism.inference.classify:classify",
+        "tell the class of a patient, from any subset of a model's scans",
+        "medprism classify run --image.t1n t1.nii.gz --image.t2f flair.nii.gz --out result.json",
+    ),
     "evaluate": Verb(
         "medprism.evaluation.evaluate:evaluate",
         "score a model on a split, beside two trivial rivals",

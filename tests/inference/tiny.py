@@ -105,4 +105,25 @@ def segmentation_card(modalities=MODALITIES, **extra):
 
 def build(architecture):
     """In the place of `medprism.models.build`."""
-    return Bright() if architecture["network"].get("kind") == "bright" else Mean()
+    return {"bright": Bright, "mood": Mood}.get(architecture["network"].get("kind"), Mean)()
+
+
+class Mood(nn.Module):
+    """The class of a subject by the brightness of the mean of the given scans."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def features(self, images, present):
+        return Mean.generate(self, images, present)[:, 0].mean((1, 2, 3))[:, None]
+
+    def head(self, features):
+        return torch.cat([-features, features, 0 * features - 9], 1)
+
+
+CLASSIFICATION = {
+    "task": "classification",
+    "architecture": {"network": {"kind": "mood"}},
+    "classes": {"dull": 0, "bright": 1, "odd": 2},
+}

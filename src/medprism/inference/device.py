@@ -59,6 +59,16 @@ class Runner:
         """(B, M, X, Y, Z) windows and (B, M) present to logits of classes (B, K, X, Y, Z), float32 on the CPU."""
         return self._run("segment", images, present)
 
+    def features(self, images: Tensor, present: Tensor) -> Tensor:
+        """(B, M, X, Y, Z) windows and (B, M) present to one vector per window (B, C), float32 on the CPU."""
+        return self._run("features", images, present)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Vectors (B, C) to logits of whole-subject classes (B, K), float32 on the CPU."""
+        with torch.inference_mode():
+            logits: Tensor = self.network.head(features.to(self.device))  # type: ignore[operator]
+            return logits.float().cpu()
+
     def _run(self, what: str, images: Tensor, present: Tensor) -> Tensor:
         if self.batch < len(images):
             parts = [slice(first, first + self.batch) for first in range(0, len(images), self.batch)]

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 
-def measured(card: Mapping[str, Any], given: Collection[str], **wanted: str | None) -> Mapping[str, Any] | None:
-    """The row of the card's metrics that was measured with exactly these scans.
+def measured(card: Mapping[str, Any], given: Collection[str], **wanted: str | None) -> dict[str, Any] | None:
+    """What the card's metrics say was measured with exactly these scans.
 
     Args:
         card: model.json; its `metrics` are rows as in metrics.json, or hold them under `rows`, if it has any.
@@ -15,14 +15,14 @@ def measured(card: Mapping[str, Any], given: Collection[str], **wanted: str | No
         wanted: what else the row must say, such as `metric="dice", region="WT"`.
 
     Returns:
-        The row, or None where nothing was measured.
+        `mean`, `ci95`, `n` (subjects) and `split`, each None where nobody noted it; or None where nothing was measured.
     """
     metrics = card.get("metrics") or []
-    rows = metrics.get("rows", []) if isinstance(metrics, Mapping) else metrics
-    for row in rows:
+    about = metrics if isinstance(metrics, Mapping) else {"rows": metrics}
+    for row in about.get("rows", []):
         fits = row.get("method") == "model" and set(row.get("given") or ()) == set(given)
         if fits and row.get("mean") is not None and all(row.get(key) == value for key, value in wanted.items()):
-            return dict(row)
+            return {**{key: row.get(key) for key in ("mean", "ci95", "n")}, "split": about.get("split")}
     return None
 
 

@@ -155,15 +155,15 @@ def state(path: Path, facts: Mapping[str, Any], beside: Iterable[Path] = ()) -> 
     """What is at an output's place.
 
     Args:
-        path: the output.
-        facts: what its sidecar must say for it to be what would be made now.
+        path: the output: a NIfTI file with a sidecar, or a JSON file that says all itself.
+        facts: what must be said of it for it to be what would be made now.
         beside: files that must be there too.
 
     Returns:
         `absent`: nothing. `stopped`: what a stopped run left, to be written again. `done`: just what is wanted.
         `other`: anything else.
     """
-    sidecar = sidecar_path(path)
+    sidecar = path if path.suffix == ".json" else sidecar_path(path)
     told = _read(sidecar)
     if not path.exists():
         return "stopped" if _ours(told) else ("other" if sidecar.exists() else "absent")

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from medprism.errors import UserError
+from medprism.inference.classification import ClassificationModel
 from medprism.inference.model import Model
 from medprism.inference.segmentation import SegmentationModel
 from medprism.inference.trained import task_of
 
-CLASSES: dict[str, type[Model | SegmentationModel]] = {one.task: one for one in (Model, SegmentationModel)}
+AnyModel = Model | SegmentationModel | ClassificationModel
+
+CLASSES: dict[str, type[AnyModel]] = {one.task: one for one in (Model, SegmentationModel, ClassificationModel)}
 
 
-def load(path: str | Path, device: str = "auto") -> Model | SegmentationModel:
+def load(path: str | Path, device: str = "auto") -> AnyModel:
     """A trained model of any task.
 
     Args:

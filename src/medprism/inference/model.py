@@ -77,7 +77,7 @@ class Model(Trained):
         case = self.case(images, reference)
         made, deviation = self._both(case, uncertainty, progress)
         foreground = self._foreground(case.scans, case.grid) & inside(case.volume.grid, case.grid)
-        facts = self.facts(case)
+        facts = {"GridOf": case.reference, **self.facts(case)}
         if uncertainty:
             facts["Uncertainty"] = "standard deviation over the single sources and the rotations in the X-Y plane"
         results = {}

@@ -52,7 +52,7 @@ def segment(
     # Here, so that the help need not wait for torch.
     from medprism.data.cohort import Cohort
     from medprism.data.modalities import canonical
-    from medprism.inference import jobs, tables_segmentation
+    from medprism.inference import jobs, tables_subsets
     from medprism.inference.components import described
     from medprism.inference.run import Work, run
     from medprism.inference.segmentation import SegmentationModel
@@ -92,9 +92,9 @@ def segment(
         job = jobs.job_of_files(image, lambda given: {"seg": out}, loaded.modalities)
         reference_for(list(job.images))
         sidecar_path(out)  # refuses a name of another format before any work
-        tables_segmentation.one_subject(loaded, job)
+        tables_subsets.one_subject(loaded, job)
         made = run(work, [job], keep=False, force=force)
-        tables_segmentation.volumes(sidecar_path(out))
+        tables_subsets.volumes(sidecar_path(out))
         return made
     if out.name.endswith((".nii", ".nii.gz")):
         raise UserError(f"expected a folder for the label maps of a cohort, got {out}; give one as --out")
@@ -104,7 +104,7 @@ def segment(
         return {"seg": out / jobs.place(cohort, subject, "seg", reference_for(given))}
 
     todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
-    tables_segmentation.whole_cohort(loaded, cohort, todo)
+    tables_subsets.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
         jobs.describe_bids(cohort, out, "Segmentations")
     return run(work, todo, keep=True, force=force)

@@ -127,6 +127,7 @@ class SegmentationModel(Trained):
             "Small": described(small or {}, self.regions) or None,
             "Covered": self._covered(case),
             "ExpectedDice": self.expected(case.scans),
+            "GridOf": case.reference,
             **self.facts(case),
         }
         result = Segmentation(array, raw, kept, case.on, self.regions, facts)
@@ -142,14 +143,8 @@ class SegmentationModel(Trained):
         Returns:
             None where this subset was not evaluated.
         """
-        metrics = self.card.get("metrics")
-        split = metrics.get("split") if isinstance(metrics, Mapping) else None
-        found = {}
-        for region in self.regions:
-            row = measured(self.card, given, metric="dice", region=region)
-            if row is not None:
-                found[region] = {**{key: row.get(key) for key in ("mean", "ci95", "n")}, "split": split}
-        return found or None
+        rows = {region: measured(self.card, given, metric="dice", region=region) for region in self.regions}
+        return {region: row for region, row in rows.items() if row is not None} or None
 
     def _covered(self, case: Case) -> float:
         """Part of the reference scan's foreground that all given scans see; the rest is labelled background, unseen."""

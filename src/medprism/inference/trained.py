@@ -161,7 +161,7 @@ class Trained:
         return {
             "Sources": [scan.path.name if scan.path is not None else name for name, scan in case.scans.items()],
             "SourceModalities": list(case.scans),
-            "GridOf": case.reference,
+            "AbsentModalities": [name for name in self.modalities if name not in case.scans],
             "ModelSHA256": self.card.get("sha256"),
             "ModelCohort": self.card.get("cohort"),
             "GeneratedBy": {"Name": "medprism", "Version": medprism.__version__},

@@ -97,18 +97,64 @@ def slide_embed(
     Raises:
         ValueError: there is no foreground at all.
     """
+    mean = slide_mean(
+        embed,
+        images,
+        present,
+        patch_size,
+        overlap=overlap,
+        batch=batch,
+        foreground=foreground,
+        background=background,
+    )
+    return torch.where(present[:, None], mean, 0.0)
+
+
+def slide_mean(
+    features: Windowed,
+    images: Tensor,
+    present: Tensor,
+    patch_size: Sequence[int],
+    *,
+    overlap: float = 0.0,
+    batch: int = 1,
+    foreground: Tensor | None = None,
+    background: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Mean of what `features` makes of the windows, each weighted by how much foreground it holds.
+
+    Args:
+        features: (B, M, x, y, z) windows and (B, M) present to (B, ...), any shape.
+        images: (M, X, Y, Z), as in `slide`, as are the other arguments.
+        present: (M,) bool.
+        patch_size: x, y, z in voxels.
+        overlap: share of a window that the next one covers, in [0, 1).
+        batch: windows per call.
+        foreground: (X, Y, Z) bool or None.
+        background: (M,) or None.
+        progress: called after each batch.
+
+    Returns:
+        (...) float32, the shape of one window's.
+
+    Raises:
+        ValueError: there is no foreground at all.
+    """
     images, background, where = _tidy(images, present, foreground, background)
     images, where, _ = _padded(images, where, patch_size, torch.where(present, background, 0.0))
     windows = _windows(where, patch_size, overlap)
     if not windows:
         raise ValueError("no window holds any foreground")
     weight = torch.stack([where[window].sum() for window in windows]).float()
-    vectors = [
-        embed(torch.stack([images[:, *window] for window in some]), present.expand(len(some), -1)).to(images.device)
-        for some in (windows[first : first + batch] for first in range(0, len(windows), batch))
-    ]
-    mean = torch.einsum("n,nmc->mc", weight / weight.sum(), torch.cat(vectors).float())
-    return torch.where(present[:, None], mean, 0.0)
+    made = []
+    for first in range(0, len(windows), batch):
+        some = windows[first : first + batch]
+        stack = torch.stack([images[:, *window] for window in some])
+        made.append(features(stack, present.expand(len(some), -1)).to(images.device))
+        if progress is not None:
+            progress(min(first + batch, len(windows)), len(windows))
+    return torch.einsum("n,n...->...", weight / weight.sum(), torch.cat(made).float())
 
 
 def _tidy(

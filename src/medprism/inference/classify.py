@@ -1,0 +1,75 @@
+"""The verb `classify`: the class of a patient, from whatever scans there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medprism.errors import UserError
+
+if TYPE_CHECKING:
+    from medprism.data.subject import Subject
+    from medprism.inference.classification import Classification
+    from medprism.inference.jobs import Job
+
+
+def classify(
+    model: Path,
+    *,
+    out: Path,
+    image: dict[str, Path] | None = None,
+    data: Path | None = None,
+    device: str = "auto",
+    precision: Literal["32", "bf16"] = "32",
+    force: bool = False,
+) -> list[Path]:
+    """Tell the class of a patient, or of each subject of a cohort, from the scans that there are.
+
+    Args:
+        model: folder of a model that was trained to classify, or of the run that made it.
+        out: the result, .json; with --data a folder for all of them, one file a subject.
+        image: one patient's scans by modality, as in `--image.t1n a.nii.gz --image.t2f b.nii.gz`; any of the model's.
+        data: cohort.json instead: every subject of it; what a stopped run has done is kept.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        precision: `bf16` is faster on recent GPUs and a little less exact.
+        force: overwrite.
+
+    Returns:
+        The results, those that were there before included.
+
+    Raises:
+        UserError: model, scans, names or folder do not fit together.
+    """
+    # Here, so that the help need not wait for torch.
+    from medprism.data.cohort import Cohort
+    from medprism.inference import jobs, tables_subsets
+    from medprism.inference.classification import ClassificationModel, require_json
+    from medprism.inference.run import Work, run
+
+    jobs.require_one(image, data)
+    out = Path(out)
+    loaded = ClassificationModel.load(model, device, precision=precision)
+
+    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Classification]:
+        return {"class": loaded.classify(job.images, progress=progress)}
+
+    facts = {"ModelSHA256": loaded.card.get("sha256")}
+    work = Work(doing="classifying", outputs="Classifications", make=make, facts=lambda job: facts)
+    if image:
+        require_json(out)
+        job = jobs.job_of_files(image, lambda given: {"class": out}, loaded.modalities)
+        tables_subsets.one_subject(loaded, job)
+        made = run(work, [job], keep=False, force=force)
+        tables_subsets.classes(out)
+        return made
+    if out.suffix == ".json":
+        raise UserError(f"expected a folder for the results of a cohort, got {out}; give one as --out")
+    cohort = Cohort.load(Path(str(data)))
+
+    def outputs(subject: Subject, given: Sequence[str]) -> dict[str, Path]:
+        return {"class": out / f"{subject.subject}.json"}
+
+    todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
+    tables_subsets.whole_cohort(loaded, cohort, todo)
+    return run(work, todo, keep=True, force=force)
