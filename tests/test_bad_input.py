@@ -19,7 +19,7 @@ from medprism.io.nifti import new_scan, save_like
 from medprism.models import NetworkConfig
 from medprism.models.folder import save_model
 from medprism.models.prism import Prism
-from medprism.training.card import card
+from medprism.training.card import transfer_card as card
 from tests.data.scans import body, head, lesion
 
 SMALL = ["--network.width", "4", "--network.levels", "3", "--patches.size", "16,16,16", "--epochs", "1"]

@@ -146,7 +146,7 @@ def _short(text: str) -> str:
 
 def known(verb: str) -> list[str]:
     """The names of the configurations that come along for a verb."""
-    return sorted(path.stem for path in (CONFIGS / verb).glob("*.yaml"))
+    return sorted(path.stem for path in CONFIGS.joinpath(*verb.split()).glob("*.yaml"))
 
 
 def shipped(verb: str, words: Sequence[str]) -> list[str]:
@@ -165,7 +165,7 @@ def shipped(verb: str, words: Sequence[str]) -> list[str]:
         if given not in names:
             told = f"a YAML file or one of {', '.join(names)}" if names else "a YAML file (this command has no others)"
             raise UserError(f"expected {told} behind --config, got {given}")
-        path = str(CONFIGS / verb / f"{given}.yaml")
+        path = str(CONFIGS.joinpath(*verb.split(), f"{given}.yaml"))
         if word == "--config":
             out[place + 1] = path
         else:

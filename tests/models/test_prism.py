@@ -103,19 +103,36 @@ def test_build_gives_the_same_network_back():
         build({"network": {"backbone": "unet", "colour": 1}, "modalities": 3, "patch_size": [16, 16, 16]})
 
 
-@pytest.mark.parametrize("spread", [False, True])
-def test_tagged_source_goes_into_its_own_channel(spread):
-    """The stem sees the scan in its own channel, ones in its tag's, it spread in a third if asked for, zeros else."""
-    net = network(source="tagged", spread=spread)
+@pytest.mark.parametrize("channels", [0, 4])
+def test_tagged_source_goes_into_its_own_channel(channels):
+    """The stem sees the scan in its own channel, ones in its tag's, its table's channels if asked for, zeros else."""
+    net = network(source="tagged", intensity=channels)
     seen = []
     net.backbone.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
-    x = torch.randn(2, 1, 16, 16, 16)
-    net.encode(x, torch.tensor([2, 0]))
-    expected = torch.zeros(2, 9 if spread else 6, 16, 16, 16)
+    x, source = torch.randn(2, 1, 16, 16, 16), torch.tensor([2, 0])
+    net.encode(x, source)
+    expected = torch.zeros(2, 6 + channels, 16, 16, 16)
     expected[0, 2], expected[1, 0], expected[0, 5], expected[1, 3] = x[0, 0], x[1, 0], 1, 1
-    if spread:
-        expected[0, 8], expected[1, 6] = torch.asinh(10 * x[0, 0]) / 2, torch.asinh(10 * x[1, 0]) / 2
+    if channels:
+        expected[:, 6:] = net.table(x, source).detach()
     assert torch.equal(seen[0], expected)
+
+
+@pytest.mark.parametrize("channels", [0, 4])
+def test_one_scan_stacked_enters_as_a_tagged_one(channels):
+    net = network(source="tagged", intensity=channels)
+    images, present = torch.full((2, 3, 16, 16, 16), math.nan), torch.zeros(2, 3, dtype=torch.bool)
+    x, source = torch.randn(2, 1, 16, 16, 16), torch.tensor([2, 0])
+    images[0, 2], images[1, 0], present[0, 2], present[1, 0] = x[0, 0], x[1, 0], True, True
+    assert torch.equal(net.stacked(images, present), net.stem_input(x, source))
+
+
+def test_absent_channels_of_stacked_scans_are_the_mean_of_the_present():
+    images, present = torch.randn(1, 3, 4, 4, 4), torch.tensor([[True, False, True]])
+    images[0, 1] = math.nan
+    stacked = network().stacked(images, present)
+    assert torch.equal(stacked[0, [0, 2]], images[0, [0, 2]])
+    torch.testing.assert_close(stacked[0, 1], (images[0, 0] + images[0, 2]) / 2)
 
 
 @pytest.mark.parametrize("source", ["repeated", "tagged"])

@@ -21,7 +21,9 @@ from medprism.errors import UserError
 
 if TYPE_CHECKING:
     from medprism.data.cache import Entry
+    from medprism.data.intensity_change import IntensityChange
 
+LABEL_CENTRES = 1024  # kept of each class of a subject
 TURN_PROBABILITY = 0.2  # of a flip along each axis and of a turn in the X-Y plane: the paper's recipe
 
 
@@ -38,6 +40,9 @@ class PatchDataset(Dataset[Sample]):
         seed: The seed of the run.
         augment: Flip along each axis and turn by 90, 180 or 270 degrees in the X-Y plane, with probability 0.2 each;
             images, foreground, label and affine alike. Only patches with X = Y can be turned.
+        on_label: Probability that a crop is centred on a labelled voxel, of a class drawn among the subject's, instead
+            of any foreground voxel.
+        intensity: How scans' intensities are changed, or None.
 
     Raises:
         UserError: There is no subject, or a volume is smaller than the patch.
@@ -51,6 +56,8 @@ class PatchDataset(Dataset[Sample]):
         patches_per_subject: int = 2,
         seed: int = 0,
         augment: bool = True,
+        on_label: float = 0.0,
+        intensity: IntensityChange | None = None,
     ) -> None:
         if not entries:
             raise UserError("expected at least one prepared subject, got none; check the splits of the cohort file")
@@ -62,6 +69,8 @@ class PatchDataset(Dataset[Sample]):
                 )
         self.entries, self.patch_size = list(entries), patch_size
         self.patches_per_subject, self.seed, self.augment = patches_per_subject, seed, augment
+        self.on_label, self.intensity = on_label, intensity
+        self._labelled: dict[int, list[NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return len(self.entries) * self.patches_per_subject
@@ -82,8 +91,12 @@ class PatchDataset(Dataset[Sample]):
         label = entry.label(start, self.patch_size)
         affine = entry.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ start
+        images = turn(entry.images(start, self.patch_size))
+        if self.intensity is not None:
+            names = [name if here else None for name, here in zip(entry.modalities, entry.present, strict=True)]
+            self.intensity(images, names, self.seed, (epoch, index))
         return Sample(
-            images=torch.from_numpy(turn(entry.images(start, self.patch_size))),
+            images=torch.from_numpy(images),
             foreground=torch.from_numpy(turn(entry.foreground(start, self.patch_size))),
             present=torch.tensor(entry.present),
             affine=torch.from_numpy(turn.affine(affine, self.patch_size)),
@@ -95,12 +108,38 @@ class PatchDataset(Dataset[Sample]):
         )
 
     def _start(self, entry: Entry, epoch: int, number: int, crop: int) -> tuple[int, int, int]:
-        """First voxel of a crop: the crop-th of a random order of all distinct places around foreground voxels."""
+        """First voxel of a crop: around a labelled voxel, or else the crop-th of all distinct places around foreground.
+
+        The distinct places come in random order.
+        """
+        draw = rng(self.seed, "on label", epoch, number, crop)
+        if draw.random() < self.on_label and (classes := self._label_centres(number)):
+            places = classes[int(draw.integers(len(classes)))]
+            x, y, z = self._inside(entry, places[int(draw.integers(len(places)))])
+            return int(x), int(y), int(z)
         centres = rng(self.seed, "crop", epoch, number).permutation(entry.centres)
-        starts = np.clip(centres - np.array(self.patch_size) // 2, 0, np.subtract(entry.shape, self.patch_size))
+        starts = self._inside(entry, centres)
         distinct = _distinct(starts, crop + 1)
         x, y, z = distinct[crop % len(distinct)]
         return int(x), int(y), int(z)
+
+    def _inside(self, entry: Entry, centres: NDArray[np.int64]) -> NDArray[np.int64]:
+        """First voxels (..., 3) of the crops around centres (..., 3), moved such that they lie within the volume."""
+        starts = centres - np.array(self.patch_size) // 2
+        inside: NDArray[np.int64] = np.clip(starts, 0, np.subtract(entry.shape, self.patch_size))
+        return inside
+
+    def _label_centres(self, number: int) -> list[NDArray[np.int64]]:
+        """Some voxels (K, 3) of each class of a subject, the background left out; found once a process."""
+        if number not in self._labelled:
+            label = self.entries[number].label()
+            values = [] if label is None else [value for value in np.unique(label).tolist() if value]
+            self._labelled[number] = []
+            for value in values:
+                places = np.argwhere(label == value)
+                keep = rng(self.seed, "label centres", number, int(value)).permutation(len(places))[:LABEL_CENTRES]
+                self._labelled[number].append(places[keep].astype(np.int64))
+        return self._labelled[number]
 
     def _turn(self, epoch: int, index: int) -> Turn:
         """How a crop is turned; all numbers are drawn, used or not, so that the patch's shape changes no other draw."""

@@ -1,5 +1,6 @@
-"""Networks: one backbone a file, the prior, and the frame that holds them."""
+"""Networks: one backbone a file, the prior, and the frames that hold them."""
 
-from medprism.models.prism import NetworkConfig, Prism, build
+from medprism.models.build import build
+from medprism.models.prism import NetworkConfig, Prism
 
 __all__ = ["NetworkConfig", "Prism", "build"]

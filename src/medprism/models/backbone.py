@@ -22,6 +22,11 @@ class Backbone(Protocol):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def head(self) -> nn.Module:
+        """The last layer, from the decoder's finest features to the output."""
+        ...
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """Features of scans.
 
@@ -35,6 +40,10 @@ class Backbone(Protocol):
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """Z alone, equal to `encode(x)[-1]`, without what only a decoder needs."""
+        ...
+
+    def decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features, of the shapes that `encode` gives but for the bottleneck, fine to coarse."""
         ...
 
     def decode(self, features: list[Tensor]) -> Tensor:

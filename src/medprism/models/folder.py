@@ -196,7 +196,7 @@ def load_weights(
     state: Mapping[str, torch.Tensor],
     *,
     minimum: float = 0.95,
-    prefix: str = "",
+    prefix: str | tuple[str, ...] = "",
     key_map: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """Fills a network, or one part of it, from another network's state; all or, below `minimum`, nothing.
@@ -205,7 +205,7 @@ def load_weights(
         network: is changed in place; tensors are converted to its dtype and device.
         state: names to tensors.
         minimum: least `LoadReport.fraction`.
-        prefix: only the network's names that begin so (such as `encoder.`) are filled and counted.
+        prefix: only the network's names that begin so (such as `encoder.`, or one of several) are filled and counted.
         key_map: beginnings of names in `state` to beginnings of names in `network`; the longest that fits is used, and
             names that none fits stay as they are. `{"": "encoder."}` puts a bare encoder into a whole model.
 
@@ -229,7 +229,7 @@ def load_weights(
         fraction=min(len(matched) / max(len(wanted), 1), sum(own[name].numel() for name in matched) / max(elements, 1)),
     )
     if report.fraction < minimum:
-        where = f"`{prefix}*`" if prefix else "the network"
+        where = f"`{prefix}*`" if isinstance(prefix, str) and prefix else "its part of the network"
         raise UserError(f"expected at least {100 * minimum:.0f} % of {where} in the weights, got {report}")
     network.load_state_dict(own | {name: given[name][1] for name in matched}, strict=True)
     return report

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medprism.errors import UserError, expect
 from medprism.models.backbone import Backbone, divisor, pooled
+from medprism.models.intensity import IntensityTable
 from medprism.models.prior import Prior
 from medprism.models.swinunetr import SwinUNETR
 from medprism.models.unet import UNet
@@ -34,8 +35,9 @@ class NetworkConfig:
         source: how a scan enters. `repeated` over all M channels as in the paper: the network must find out by itself
             which modality it sees. `tagged`: in the channel of its modality, beside M channels that are one for it and
             zero else; it learns the imaging laws in far fewer steps.
-        spread: with `tagged`, the scan enters a second time as asinh(10 x)/2, which spreads the intensities near zero.
-            What tells air from tissue in PET, and soft tissues of CT apart, is a small part of the whole range.
+        intensity: channels of a learned table of each modality's intensities that enter beside the scan, with
+            `tagged`; 0 for none. What tells air from tissue in PET, and soft tissues of CT apart, is a small part of
+            the whole range.
     """
 
     backbone: Literal["unet", "swinunetr"] = "unet"
@@ -44,12 +46,14 @@ class NetworkConfig:
     prior: Literal["channel", "token", "none"] = "channel"
     fusion: Literal["paper", "release"] = "paper"
     source: Literal["repeated", "tagged"] = "repeated"
-    spread: bool = False
+    intensity: int = 0
 
     def __post_init__(self) -> None:
         expect(self.width >= 1, "1 or more", "network.width", self.width)
         expect(2 <= self.levels <= 8, "2 to 8", "network.levels", self.levels)
-        expect(self.source == "tagged" or not self.spread, "false with source=repeated", "network.spread", self.spread)
+        expect(self.intensity >= 0, "0 or more", "network.intensity", self.intensity)
+        if self.source == "repeated":
+            expect(self.intensity == 0, "0 with source=repeated", "network.intensity", self.intensity)
         if self.backbone == "swinunetr":
             expect(self.width % 12 == 0, "a multiple of 12 with swinunetr", "network.width", self.width)
 
@@ -61,17 +65,21 @@ class Prism(nn.Module):
         config: the shape.
         modalities: M, both the channels of the stem and of the output.
         patch_size: sides of the training patches in voxels; they fix the prior's size.
+        outputs: channels of the output; M, to generate all modalities, if not given.
 
     Raises:
         UserError: a patch side is no multiple of the backbone's stride.
     """
 
-    def __init__(self, config: NetworkConfig, modalities: int, patch_size: tuple[int, int, int]) -> None:
+    def __init__(
+        self, config: NetworkConfig, modalities: int, patch_size: tuple[int, int, int], outputs: int | None = None
+    ) -> None:
         super().__init__()
         self.config, self.modalities, self.patch_size = config, modalities, tuple(patch_size)
         extra = {"levels": config.levels} if config.backbone == "unet" else {}
-        stem = modalities * (1 if config.source == "repeated" else 3 if config.spread else 2)
-        self.backbone: Backbone = BACKBONES[config.backbone](stem, modalities, width=config.width, **extra)
+        stem = modalities * (1 if config.source == "repeated" else 2) + config.intensity
+        self.table = IntensityTable(modalities, config.intensity) if config.intensity else None
+        self.backbone: Backbone = BACKBONES[config.backbone](stem, outputs or modalities, width=config.width, **extra)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
             raise UserError(
@@ -101,7 +109,7 @@ class Prism(nn.Module):
         return self.backbone.encode(self.stem_input(x, source))
 
     def bottleneck(self, x: Tensor, source: Tensor) -> Tensor:
-        """Z of scans (N, 1, X, Y, Z), the last of `encode`'s features, without what only the decoder needs."""
+        """The last of `encode`'s features alone, z, without what only the decoder needs."""
         return self.backbone.bottleneck(self.stem_input(x, source))
 
     def stem_input(self, x: Tensor, source: Tensor) -> Tensor:
@@ -109,12 +117,27 @@ class Prism(nn.Module):
         if self.config.source == "repeated":
             return x
         rows = torch.arange(len(x), device=x.device)
-        tagged = x.new_zeros((len(x), self.modalities * (3 if self.config.spread else 2), *x.shape[2:]))
+        tagged = x.new_zeros((len(x), 2 * self.modalities, *x.shape[2:]))
         tagged[rows, source] = x[:, 0]
         tagged[rows, self.modalities + source] = 1
-        if self.config.spread:
-            tagged[rows, 2 * self.modalities + source] = torch.asinh(10 * x[:, 0]) / 2
-        return tagged
+        return tagged if self.table is None else torch.cat([tagged, self.table(x, source)], dim=1)
+
+    def stacked(self, images: Tensor, present: Tensor) -> Tensor:
+        """All present scans (B, M, X, Y, Z) at once, as the stem takes them.
+
+        With `repeated`, the channels of absent scans are the mean of the present ones (PUIR, section 4.2).
+        """
+        here = present[:, :, None, None, None]
+        given = torch.where(here, images, 0.0)
+        if self.config.source == "repeated":
+            mean = given.sum(dim=1, keepdim=True) / here.sum(dim=1, keepdim=True)
+            return torch.where(here, images, mean)
+        parts = [given, here.expand_as(images).to(images.dtype)]
+        if self.table is not None:
+            owner, source = pairs(present)
+            found = self.table(images[present][:, None], source)
+            parts.append(found.new_zeros((len(images), *found.shape[1:])).index_add(0, owner, found))
+        return torch.cat(parts, dim=1)
 
     def personalise(self, z: Tensor) -> Tensor:
         """Bottleneck z (N, C, x, y, z) to x_h, the same shape; without a prior x_h is z."""
@@ -142,20 +165,20 @@ class Prism(nn.Module):
         Returns:
             (B, M, X, Y, Z).
         """
-        owner, source = _pairs(present)
+        owner, source = pairs(present)
         *skips, z = self.encode(images[present][:, None], source)
-        means = [_mean_by_owner(f, owner, len(present)) for f in (*skips, self.personalise(z))]
+        means = [mean_by_owner(f, owner, len(present)) for f in (*skips, self.personalise(z))]
         return self.decode(means[:-1], means[-1])
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled x_h of each present scan: (B, M, C), zero where absent."""
-        x_h = self.personalise(self.bottleneck(images[present][:, None], _pairs(present)[1]))
+        x_h = self.personalise(self.bottleneck(images[present][:, None], pairs(present)[1]))
         out = torch.zeros((*present.shape, x_h.shape[1]), device=x_h.device)
         out[present] = pooled(x_h)
         return out
 
 
-def _pairs(present: Tensor) -> tuple[Tensor, Tensor]:
+def pairs(present: Tensor) -> tuple[Tensor, Tensor]:
     """Row and modality of each present (subject, modality) pair, in the order of `images[present]`: (N,) each."""
     if not bool(present.any(dim=1).all()):
         raise ValueError("expected at least one present scan for every subject")
@@ -163,27 +186,10 @@ def _pairs(present: Tensor) -> tuple[Tensor, Tensor]:
     return owner, source
 
 
-def _mean_by_owner(feature: Tensor, owner: Tensor, subjects: int) -> Tensor:
+def mean_by_owner(feature: Tensor, owner: Tensor, subjects: int) -> Tensor:
     """Mean of the rows (N, ...) that belong to each subject: (B, ...)."""
     if len(owner) == subjects:  # one source each, in order
         return feature
     total = feature.new_zeros((subjects, *feature.shape[1:])).index_add(0, owner, feature)
     count = torch.bincount(owner, minlength=subjects).to(feature.dtype)
     return total / count.view(-1, *[1] * (feature.ndim - 1))
-
-
-def build(architecture: dict[str, Any]) -> Prism:
-    """The network that `Prism.architecture` describes, with fresh weights.
-
-    Raises:
-        UserError: the description is of another version or incomplete.
-    """
-    try:
-        config = NetworkConfig(**architecture["network"])
-        size = tuple(architecture["patch_size"])
-        return Prism(config, architecture["modalities"], size)
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"expected an architecture written by this version of medprism, got {architecture} ({error}); "
-            "load it with the version named in its model.json"
-        ) from error

@@ -58,13 +58,23 @@ class SwinUNETR(nn.Module):
         """The last of `encode`'s features alone: without the skips' blocks, most of an encoder's arithmetic."""
         return self.net.encoder10(self.net.swinViT(x, self.net.normalize)[4])  # type: ignore[no-any-return]
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+    @property
+    def head(self) -> nn.Module:
+        """The last layer, from the decoder's finest features to the output."""
+        return self.net.out
+
+    def decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse, without the bottleneck."""
         net = self.net
         enc0, enc1, enc2, enc3, hidden3, bottleneck = features
         x = net.decoder5(bottleneck, hidden3)
-        x = net.decoder4(x, enc3)
-        x = net.decoder3(x, enc2)
-        x = net.decoder2(x, enc1)
-        out: Tensor = net.out(net.decoder1(x, enc0))
+        levels = [x]
+        for decoder, skip in ((net.decoder4, enc3), (net.decoder3, enc2), (net.decoder2, enc1), (net.decoder1, enc0)):
+            x = decoder(x, skip)
+            levels.append(x)
+        return levels[::-1]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+        out: Tensor = self.head(self.decoded(features)[0])
         return out

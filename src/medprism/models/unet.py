@@ -76,11 +76,17 @@ class UNet(nn.Module):
         """The last of `encode`'s features; all others are on the way to it."""
         return self.encode(x)[-1]
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+    def decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse, without the bottleneck."""
         *skips, x = features
+        levels = []
         for level in reversed(range(len(skips))):
             x = self.merge[level](torch.cat([self.up[level](x), skips[level]], dim=1))
             x = self.refine[level](x)
-        out: Tensor = self.head(x)
+            levels.append(x)
+        return levels[::-1]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features fine to coarse to an image (N, out_channels, X, Y, Z)."""
+        out: Tensor = self.head(self.decoded(features)[0])
         return out

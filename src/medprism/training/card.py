@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from medprism.data.cache import Cache
+from medprism.data.cache import Cache, Entry
 from medprism.models.folder import person_digests
 from medprism.models.prism import Prism
+from medprism.models.segmenter import Segmenter
 
 CITATION = (
     "Tan et al., Towards a Universal 3D Medical Multi-modality Generalization via Learning Personalized Invariant "
@@ -14,8 +16,8 @@ CITATION = (
 )
 
 
-def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:
-    """What model.json says beside what `save_model` adds.
+def transfer_card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:
+    """The card of a network that generates scans.
 
     Args:
         cache: what it was trained on.
@@ -23,8 +25,31 @@ def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> 
         config: the run's resolved configuration.
         score: validation PSNR in dB.
     """
+    return {"task": "transfer", **common(cache, network, network, config), "validation_psnr": score}
+
+
+def common(
+    cache: Cache,
+    network: Prism | Segmenter,
+    prism: Prism,
+    config: dict[str, Any],
+    *,
+    seen: Iterable[str] = (),
+    training: Iterable[Entry] | None = None,
+) -> dict[str, Any]:
+    """What the cards of all tasks say, beside what `save_model` adds.
+
+    Args:
+        cache: what it was trained on.
+        network: the whole network.
+        prism: the prism in it.
+        config: the run's resolved configuration.
+        seen: digests of persons that the weights were initialised from.
+        training: the subjects trained on, those of the training split if not given.
+    """
+    subjects = [*(cache.subjects("training") if training is None else training), *cache.subjects("validation")]
+    own = person_digests(entry.person for entry in subjects)
     return {
-        "task": "transfer",
         "architecture": network.architecture,
         "modalities": list(cache.modalities),
         "normalisers": {name: cache.recipe.normalisers[name].to_dict() for name in cache.modalities},
@@ -32,20 +57,20 @@ def card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> 
         "spacing": cache.recipe.spacing,
         "reference": cache.recipe.reference,
         "margin": cache.recipe.margin,
-        "patch_size": list(network.patch_size),
-        "size_divisor": network.divisor,
-        "encoder_keys": [name for name, _ in network.named_parameters() if _in_encoder(name)],
+        "patch_size": list(prism.patch_size),
+        "size_divisor": prism.divisor,
+        "encoder_keys": encoder_names(network),
         "cohort": cache.name,
         "split_hash": cache.split_hash,
-        "training_persons": person_digests(
-            entry.person for split in ("training", "validation") for entry in cache.subjects(split)
-        ),
-        "validation_psnr": score,
+        "training_persons": sorted({*own, *seen}),
         "config": config,
         "citation": CITATION,
     }
 
 
-def _in_encoder(name: str) -> bool:
-    parts = ("stem", "down", "blocks", "net.swinViT", "net.encoder")
-    return name.startswith(tuple(f"backbone.{part}" for part in parts))
+def encoder_names(network: Prism | Segmenter) -> list[str]:
+    """Names of the encoder's parameters in a network."""
+    parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder")
+    before = "prism." if isinstance(network, Segmenter) else ""
+    starts = (f"{before}table", *(f"{before}backbone.{part}" for part in parts))
+    return [name for name, _ in network.named_parameters() if name.startswith(starts)]

@@ -8,7 +8,8 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from medprism.data.batch import Sample, collate
-from medprism.data.cache import Cache
+from medprism.data.cache import Cache, Entry
+from medprism.data.intensity_change import IntensityChange
 from medprism.data.patches import PatchDataset
 from medprism.data.sampler import EpochSampler
 from medprism.errors import UserError, expect
@@ -24,6 +25,8 @@ class PatchConfig:
         batch: sub-volumes in a step of one process; an even number lets neighbours swap boxes.
         validation: fixed patches of each validation subject.
         workers: loader processes; 0 loads in the training process. The stream is the same.
+        on_label: share of the patches that are centred on labelled voxels, for supervised training.
+        intensity: probability of each change of a scan's intensities (scale, shift, noise, blur); 0 for none.
     """
 
     size: tuple[int, int, int] = (96, 96, 96)
@@ -31,11 +34,15 @@ class PatchConfig:
     batch: int = 2
     validation: int = 2
     workers: int = 0
+    on_label: float = 0.0
+    intensity: float = 0.0
 
     def __post_init__(self) -> None:
         expect(min(self.size) >= 1, "three sides of 1 voxel or more", "patches.size", self.size)
         for name in ("per_subject", "batch", "validation"):
             expect(getattr(self, name) >= 1, "1 or more", f"patches.{name}", getattr(self, name))
+        for name in ("on_label", "intensity"):
+            expect(0 <= getattr(self, name) <= 1, "a share from 0 to 1", f"patches.{name}", getattr(self, name))
         expect(self.workers >= 0, "0 or more", "patches.workers", self.workers)
 
 
@@ -47,15 +54,19 @@ class Patches(L.LightningDataModule):
         config: what an epoch is made of.
         seed: of the run.
         world: number of training processes, for the number of steps.
+        training: the subjects to train on, those of the training split if not given.
 
     Raises:
         UserError: a split is empty, a volume smaller than a patch, or a batch larger than an epoch.
     """
 
-    def __init__(self, cache: Cache, config: PatchConfig, seed: int, world: int = 1) -> None:
+    def __init__(
+        self, cache: Cache, config: PatchConfig, seed: int, world: int = 1, training: list[Entry] | None = None
+    ) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        training, validation = cache.subjects("training"), cache.subjects("validation")
+        training = cache.subjects("training") if training is None else training
+        validation = cache.subjects("validation")
         if not training:
             raise UserError(f"expected training subjects in {cache.name}, got none; make splits with medprism inspect")
         if not validation:
@@ -63,9 +74,21 @@ class Patches(L.LightningDataModule):
                 f"expected validation subjects in {cache.name}, got none; the best checkpoint is chosen on them, "
                 "make splits with medprism inspect"
             )
-        self.training = PatchDataset(training, config.size, patches_per_subject=config.per_subject, seed=seed)
+        self.training = PatchDataset(
+            training,
+            config.size,
+            patches_per_subject=config.per_subject,
+            seed=seed,
+            on_label=config.on_label,
+            intensity=IntensityChange(config.intensity) if config.intensity else None,
+        )
         self.validation = PatchDataset(
-            validation, config.size, patches_per_subject=config.validation, seed=seed, augment=False
+            validation,
+            config.size,
+            patches_per_subject=config.validation,
+            seed=seed,
+            augment=False,
+            on_label=config.on_label,
         )
         self.steps = len(EpochSampler(len(self.training), config.batch, seed=seed, world=world)) // config.batch
 

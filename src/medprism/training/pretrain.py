@@ -9,7 +9,7 @@ from medprism.data.cache import Cache
 from medprism.errors import UserError, expect
 from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models.prism import NetworkConfig, Prism
-from medprism.training.card import card
+from medprism.training.card import transfer_card
 from medprism.training.fit import Compute, Plan, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches
@@ -79,7 +79,7 @@ def pretrain(
         optimiser=optimiser,
         epochs=epochs,
         config=config,
-        card=lambda shipped, score: card(cache, cast(Prism, shipped), config, score),
+        card=lambda shipped, score: transfer_card(cache, cast(Prism, shipped), config, score),
         trainer=trainer,
     )
     return fit(plan, out, resume=resume, force=force)

@@ -1,0 +1,90 @@
+"""The verb `finetune`: from a pre-trained model to one that does a task with any subset of the scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from medprism.evaluation.evaluate import evaluate
+from medprism.methods.segmentation import SegmentationConfig
+from medprism.models.prism import NetworkConfig
+from medprism.models.segmenter import SegmenterConfig
+from medprism.training.fit import Compute
+from medprism.training.module import OptimiserConfig
+from medprism.training.patches import PatchConfig
+from medprism.training.segment import train_segmentation
+
+
+def segment(
+    *,
+    data: Path,
+    out: Path,
+    init: Path | None = None,
+    part: Literal["model", "encoder"] = "model",
+    segmentation: SegmentationConfig = SegmentationConfig(),  # noqa: B008 - frozen
+    segmenter: SegmenterConfig = SegmenterConfig(),  # noqa: B008
+    network: NetworkConfig = NetworkConfig(),  # noqa: B008
+    patches: PatchConfig = PatchConfig(),  # noqa: B008
+    optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    epochs: int = 300,
+    fraction: float = 1.0,
+    compute: Compute = Compute(),  # noqa: B008
+    seed: int = 0,
+    resume: Literal["auto", "never"] = "never",
+    force: bool = False,
+) -> Path:
+    """Train one network that segments with whatever scans there are; incomplete subjects train too.
+
+    In the end every subset of the modalities is scored on the whole volumes of the validation split, and the scores
+    are kept in the model, where `medprism segment` finds what to expect of the scans that it is given.
+
+    Args:
+        data: cache written by `medprism prepare`, with labels.
+        out: run folder.
+        init: model or run folder to start from, e.g. of `medprism pretrain`; from nothing if not given.
+        part: what of it is taken: the whole `model`, or the `encoder` alone in a plain network without prior.
+        segmentation: the objective: weights of its parts and which subsets are drawn.
+        segmenter: how several scans become one segmentation.
+        network: backbone, prior and fusion, for a start from nothing.
+        patches: what an epoch is made of.
+        optimiser: AdamW and its schedule.
+        epochs: length of the training.
+        fraction: share of the training persons whose labels are used, for label efficiency.
+        compute: device, processes, precision.
+        seed: of all random draws.
+        resume: `auto` goes on with a run of the same configuration, or begins one.
+        force: delete a run that is in the way.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: data, start, configuration or folder do not fit together.
+    """
+    run = train_segmentation(
+        data=data,
+        out=out,
+        init=init,
+        part=part,
+        segmentation=segmentation,
+        segmenter=segmenter,
+        network=network,
+        patches=patches,
+        optimiser=optimiser,
+        epochs=epochs,
+        fraction=fraction,
+        compute=compute,
+        seed=seed,
+        resume=resume,
+        force=force,
+    )
+    score_validation(run, data, compute)
+    return run
+
+
+def score_validation(run: Path, data: Path, compute: Compute) -> None:
+    """Evaluate a finished run on its validation split and keep the scores in the model; once."""
+    scores = run / "validation"
+    if not (scores / "metrics.json").exists():
+        device, precision = compute.device, compute.precision
+        evaluate(run, data=data, out=scores, split="validation", record=True, device=device, precision=precision)

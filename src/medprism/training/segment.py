@@ -1,0 +1,142 @@
+"""Fine-tuning for segmentation: from a labelled cache to a run folder with a model in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from medprism.data.cache import Cache, Entry
+from medprism.data.randomness import rng
+from medprism.errors import UserError, expect
+from medprism.methods.segmentation import Segmentation, SegmentationConfig
+from medprism.models.prism import NetworkConfig
+from medprism.models.segmenter import Segmenter, SegmenterConfig
+from medprism.training.card import common
+from medprism.training.fit import Compute, Plan, begin, fit, where
+from medprism.training.module import OptimiserConfig
+from medprism.training.patches import PatchConfig, Patches
+from medprism.training.run import Resume, plain
+from medprism.training.start import Part, Start
+
+
+def train_segmentation(
+    *,
+    data: Path,
+    out: Path,
+    init: Path | None,
+    part: Part,
+    segmentation: SegmentationConfig,
+    segmenter: SegmenterConfig,
+    network: NetworkConfig,
+    patches: PatchConfig,
+    optimiser: OptimiserConfig,
+    epochs: int,
+    fraction: float,
+    compute: Compute,
+    seed: int,
+    resume: Resume,
+    force: bool,
+) -> Path:
+    """Train a segmenter; the arguments are those of `medprism finetune segment`.
+
+    Raises:
+        UserError: data, start, configuration or folder do not fit together.
+    """
+    expect(epochs >= 1, "1 or more", "epochs", epochs)
+    expect(0 < fraction <= 1, "a share above 0 up to 1", "fraction", fraction)
+    cache = Cache.open(data)
+    start = Start.of(init, part, network, cache)
+    training = share_of(cache.subjects("training"), fraction, seed)
+    classes, voxels = label_voxels(cache, training)
+    regions = cache.regions or {name: [value] for name, value in cache.labels.items() if value}
+    config: dict[str, Any] = {
+        "task": "segmentation",
+        "data": str(data),
+        "split_hash": cache.split_hash,
+        "init": start.identity,
+        "part": part if init is not None else None,
+        "segmentation": plain(segmentation),
+        "segmenter": plain(segmenter),
+        "network": plain(start.network),
+        "patches": plain(patches),
+        "optimiser": plain(optimiser),
+        "epochs": epochs,
+        "fraction": fraction,
+        "precision": compute.precision,
+        "seed": seed,
+    }
+    begin(seed)
+    # With channels, or all scans of a batch given, the gates of an absent modality have no gradient.
+    trainer = where(compute, unused=True)
+    size = start.patch_size or patches.size
+    model = Segmenter(start.network, segmenter, len(cache.modalities), len(classes), size)
+    start.fill(model)
+
+    def card(shipped: Segmenter, score: float) -> dict[str, Any]:
+        return {
+            "task": "segmentation",
+            **common(cache, shipped, shipped.prism, config, seen=start.seen, training=training),
+            "patch_size": list(patches.size),
+            "labels": cache.labels,
+            "regions": regions,
+            "classes": list(classes),
+            "initialised_from": start.identity,
+            "validation_dice": score,
+        }
+
+    plan = Plan(
+        title="fine-tuning",
+        network=model,
+        objective=Segmentation(segmentation, classes, voxels, regions, cache.modalities, seed),
+        loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"], training),
+        optimiser=optimiser,
+        epochs=epochs,
+        config=config,
+        card=lambda shipped, score: card(cast(Segmenter, shipped), score),
+        trainer=trainer,
+    )
+    return fit(plan, out, resume=resume, force=force)
+
+
+def share_of(entries: Sequence[Entry], fraction: float, seed: int) -> list[Entry]:
+    """The subjects of a share of the persons, one at least; a larger share holds all of a smaller one.
+
+    Args:
+        entries: the training split.
+        fraction: above 0, up to 1.
+        seed: another seed, other persons.
+    """
+    persons = sorted({entry.person for entry in entries})
+    order = [persons[place] for place in rng(seed, "share of the labels").permutation(len(persons))]
+    chosen = set(order[: max(1, round(fraction * len(persons)))])
+    return [entry for entry in entries if entry.person in chosen]
+
+
+def label_voxels(cache: Cache, training: Sequence[Entry]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The label values that are trained for, and how many training voxels each has.
+
+    Raises:
+        UserError: a training or validation subject has no label, or a declared class has no voxel in training.
+    """
+    bare = [entry.subject for entry in (*training, *cache.subjects("validation")) if not entry.labelled]
+    if bare:
+        more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
+        raise UserError(
+            f"expected a label for every training and validation subject, got none for {', '.join(bare[:5])}{more}; "
+            "add them to the cohort file or leave these subjects out"
+        )
+    classes = tuple(sorted({0, *cache.labels.values()}))
+    counts = np.zeros(max(classes) + 1, dtype=np.int64)
+    for entry in training:
+        label = entry.label()
+        assert label is not None
+        counts += np.bincount(label.ravel(), minlength=len(counts))
+    if never := [name for name, value in cache.labels.items() if value and not counts[value]]:
+        raise UserError(
+            f"expected voxels of every class in the training labels, got none of {', '.join(never)}; take it out of "
+            "`labels` and `regions` in the cohort file, or split the cohort anew"
+        )
+    return classes, tuple(int(counts[value]) for value in classes)

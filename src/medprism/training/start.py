@@ -1,0 +1,134 @@
+"""Where fine-tuning starts from: a trained model, its encoder alone, or nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from medprism.data.cache import Cache
+from medprism.errors import UserError
+from medprism.models.folder import WEIGHTS, find_model, load_card, load_weights, person_digests
+from medprism.models.prism import NetworkConfig
+from medprism.models.segmenter import Segmenter
+from medprism.training.card import encoder_names
+
+logger = logging.getLogger(__name__)
+
+Part = Literal["model", "encoder"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start.
+
+    Attributes:
+        network: shape of the prism.
+        patch_size: of the training that it starts from, which fixes the prior's size; None for a start from nothing.
+        state: weights by name in the prism; None for a start from nothing.
+        part: which of them are taken.
+        seen: digests of the persons that the weights come from.
+        identity: sha256 of the weights, for the record.
+    """
+
+    network: NetworkConfig
+    patch_size: tuple[int, int, int] | None = None
+    state: dict[str, Tensor] | None = None
+    part: Part = "model"
+    seen: tuple[str, ...] = ()
+    identity: str | None = None
+
+    @classmethod
+    def of(cls, init: Path | None, part: Part, network: NetworkConfig, cache: Cache) -> Start:
+        """The start that is asked for.
+
+        Args:
+            init: model or run folder; None to start from nothing.
+            part: `model`: encoder, prior and decoder; `encoder`: it alone, in a plain network without prior.
+            network: shape if it starts from nothing.
+            cache: what is trained on.
+
+        Raises:
+            UserError: the model has another shape, other modalities or another recipe than asked for or prepared, or
+                has seen a person of the test split.
+        """
+        if init is None:
+            return cls(network)
+        card = load_card(init)
+        check_recipe(card, cache)
+        refuse_test_persons(card, cache)
+        shape = NetworkConfig(**card["architecture"]["network"])
+        if network not in (NetworkConfig(), shape):
+            raise UserError(
+                f"expected the shape of {init} ({shape}), got another by --network ({network}); leave --network out"
+            )
+        state = load_file(find_model(init) / WEIGHTS)
+        state = {name.removeprefix("prism."): tensor for name, tensor in state.items()}
+        shape = replace(shape, prior="none") if part == "encoder" else shape
+        x, y, z = card["architecture"]["patch_size"]
+        return cls(shape, (x, y, z), state, part, tuple(card.get("training_persons", ())), card["sha256"])
+
+    def fill(self, network: Segmenter) -> None:
+        """Put the weights into a network, but for its last layer.
+
+        Raises:
+            UserError: less than 95 % of the part fits.
+        """
+        if self.state is None:
+            return
+        if self.part == "encoder":
+            wanted = encoder_names(network)
+        else:
+            heads = ("prism.backbone.head.", "prism.backbone.net.out.")
+            own = (name for name in network.state_dict() if name.startswith("prism."))
+            wanted = [name for name in own if not name.startswith(heads)]
+        state = {f"prism.{name}": tensor for name, tensor in self.state.items()}
+        state = {name: tensor for name, tensor in state.items() if name in set(wanted)}
+        logger.info("%s: %s", self.part, load_weights(network, state, prefix=tuple(wanted)))
+
+
+def check_recipe(card: dict[str, Any], cache: Cache) -> None:
+    """Refuse a cache that was prepared in another way than a model's scans.
+
+    Raises:
+        UserError: other modalities, normalisers or spacing.
+    """
+    if list(card["modalities"]) != list(cache.modalities):
+        raise UserError(
+            f"expected a cache of {' '.join(card['modalities'])} as the model was trained on, got "
+            f"{' '.join(cache.modalities)}; prepare the cohort with these modalities in this order"
+        )
+    recipes = {name: _plain(cache.recipe.normalisers[name].to_dict()) for name in cache.modalities}
+    if differing := [name for name, recipe in recipes.items() if _plain(card["normalisers"][name]) != recipe]:
+        raise UserError(
+            f"expected intensities normalised as in training, got another normaliser for {' '.join(differing)}; "
+            "prepare the cohort with the model's recipe"
+        )
+    if card["spacing"] != _plain(cache.recipe.spacing):
+        raise UserError(
+            f"expected voxels of {card['spacing']} mm as the model was trained on, got {_plain(cache.recipe.spacing)}; "
+            "prepare the cohort with the model's spacing"
+        )
+
+
+def refuse_test_persons(card: dict[str, Any], cache: Cache) -> None:
+    """Refuse weights that come from a person of the test split: its results would not be a test.
+
+    Raises:
+        UserError: there is one.
+    """
+    test = {person_digests([entry.person])[0]: entry.person for entry in cache.subjects("test")}
+    if known := [person for digest, person in test.items() if digest in set(card.get("training_persons", ()))]:
+        raise UserError(
+            f"expected weights that have seen no person of the test split, got {len(known)} that they were trained on "
+            f"({', '.join(known[:3])}); pre-train with this cohort's split"
+        )
+
+
+def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(json.dumps(value))
