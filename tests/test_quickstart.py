@@ -1,6 +1,7 @@
 """The quickstart and the sweep from end to end, small."""
 
 import json
+import shutil
 
 import pytest
 
@@ -69,3 +70,24 @@ def test_sweep_trains_compares_and_skips_what_is_done(made, tmp_path, capsys):
     capsys.readouterr()
     assert main(bad) == 2
     assert "colour" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sweep_compares_what_the_encoders_represent(made, tmp_path, capsys):
+    words = ["sweep", "--out", str(tmp_path / "sweep"), "--epochs", "1", "--representation"]
+    words += ["--variants", '{"plain": {}, "no-prior": {"network.prior": "none"}}']
+    assert main([*words, "--data", str(made / "cache")]) == 2
+    assert "two persons" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+    cache = shutil.copytree(made / "cache", tmp_path / "cache")
+    index = json.loads((cache / "cache.json").read_text())
+    index["splits"]["test"].append(index["splits"]["training"].pop())
+    (cache / "cache.json").write_text(json.dumps(index))
+    assert main([*words, "--data", str(cache)]) == 0
+    assert "gap ↓" in capsys.readouterr().out
+    for variant in ("plain", "no-prior"):
+        results = json.loads((tmp_path / "sweep" / variant / "seed-0" / "representation" / "metrics.json").read_text())
+        assert results["task"] == "representation"
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "no-prior/seed-0: x_h by t-SNE" in page

@@ -51,7 +51,9 @@ def sweep(
         UserError: a variant names an option that there is not, or a run in the folder has another configuration.
     """
     # Here, so that the help need not wait for torch.
+    from medprism.data.cache import Cache
     from medprism.evaluation.evaluate import evaluate
+    from medprism.evaluation.representation.run import require_persons
     from medprism.evaluation.representation.tables import comparison
     from medprism.evaluation.results import Results
     from medprism.options import parse, parser_of
@@ -60,6 +62,9 @@ def sweep(
 
     if not variants or not seeds:
         raise UserError("expected variants and seeds to sweep over, got none; see the shipped --config table4")
+    if representation:  # before hours of training
+        cache = Cache.open(data)
+        require_persons(cache.subjects("test"), split="test", cohort=cache.name)
     parser = parser_of("pretrain", pretrain, "")
     queue: dict[Path, dict[str, Any]] = {}
     for name, changes in variants.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from medprism.models import build
 from medprism.models.folder import find_model, load_model
 
 if TYPE_CHECKING:
-    from medprism.data.cache import Cache
+    from medprism.data.cache import Cache, Entry
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +71,7 @@ def evaluate_representation(
     network, card = load_model(model)
     entries = cache.subjects(split)[:limit]
     require_fit(card, cache, entries, split=split)
-    if len({entry.person for entry in entries}) < 2:
-        raise UserError(
-            f"expected at least two persons in split {split} of {cache.name}, got one; choose another split"
-        )
+    require_persons(entries, split=split, cohort=cache.name)
     patch = prism_of(network, card).patch_size
     if len(turns_of(patch)) == 1:
         logger.warning("patches of %s voxels cannot be turned in the X-Y plane: rotation is not measured", patch)
@@ -97,6 +94,19 @@ def evaluate_representation(
     print_representation(results, console)
     console.print(f"written to {out}")
     return out / METRICS
+
+
+def require_persons(entries: Sequence[Entry], *, split: str, cohort: str) -> None:
+    """Stop where there is nobody to tell a person from.
+
+    Raises:
+        UserError: there are fewer than two persons.
+    """
+    if (count := len({entry.person for entry in entries})) < 2:
+        raise UserError(
+            f"expected at least two persons in split {split} of {cohort} to tell apart, got {count}; "
+            "choose another split, or divide the cohort anew"
+        )
 
 
 def write_features(features: Features, modalities: tuple[str, ...], path: Path) -> Path:
