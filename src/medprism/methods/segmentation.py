@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from monai.losses.dice import DiceLoss
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.data.batch import Batch
-from medprism.data.randomness import rng
 from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
+from medprism.methods.subsets import all_subsets, drawn_subsets
 from medprism.models.segmenter import Segmented, Segmenter
 
 
@@ -131,15 +130,7 @@ class Segmentation(nn.Module):
 
     def subsets(self, batch: Batch, epoch: int) -> Tensor:
         """A non-empty subset of what is present: (B, M) bool."""
-        chosen = torch.zeros_like(batch.present)
-        for row, index in enumerate(batch.index.tolist()):
-            draw = rng(self.seed, "subset", epoch, index)
-            whole, bits = draw.random() < self.config.full, 0
-            here = sorted(batch.present[row].nonzero()[:, 0].tolist(), key=lambda m: self.modalities[m])
-            bits = int(draw.integers(1, 2 ** len(here)))
-            for place, modality in enumerate(here):
-                chosen[row, modality] = whole or bool(bits >> place & 1)
-        return chosen
+        return drawn_subsets(batch, epoch, self.modalities, self.seed, self.config.full)
 
     def scores(self, network: Segmenter, batch: Batch) -> Tensor:
         """Dice of each subset of a subject's scans and each region over all its crops, where the region is not empty.
@@ -162,18 +153,6 @@ class Segmentation(nn.Module):
                 if bool(b.any()):
                     found.append(2 * (a & b).sum() / (a.sum() + b.sum()))
         return torch.stack(found) if found else torch.empty(0)
-
-
-def all_subsets(present: Tensor) -> list[Tensor]:
-    """All 2^n − 1 non-empty subsets of n present modalities: (M,) bool each, small ones first."""
-    here = present.nonzero()[:, 0].tolist()
-    subsets = []
-    for size in range(1, len(here) + 1):
-        for chosen in combinations(here, size):
-            subset = torch.zeros_like(present)
-            subset[list(chosen)] = True
-            subsets.append(subset)
-    return subsets
 
 
 def _coarser(label: Tensor, logits: Tensor) -> Tensor:
