@@ -24,13 +24,14 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import torch
 from data_path import processor
-from monai.networks.nets.swin_unetr import WindowAttention
+from monai.networks.nets.swin_unetr import WindowAttention as MonaiWindowAttention
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -41,6 +42,7 @@ from medprism.methods.contrast import gather_keys
 from medprism.methods.puir import PUIR, Keys, PUIRConfig, Views
 from medprism.models.backbone import pooled
 from medprism.models.prism import NetworkConfig, Prism
+from medprism.models.window_attention import WindowAttention
 from medprism.training.memory import keep_freed_memory
 
 Step = Callable[[int], dict[str, Tensor]]
@@ -65,7 +67,7 @@ class StockNetwork(LiteralNetwork):
         self.to(memory_format=torch.contiguous_format)
         for module in self.modules():
             if isinstance(module, WindowAttention):
-                module.use_flash_attention = False  # as it is unless asked for
+                module.forward = partial(MonaiWindowAttention.forward, module)
 
 
 class LiteralObjective(PUIR):

@@ -140,13 +140,7 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     from medprism import models  # here, as `build` knows every network while this module knows none
 
-    folder, card = find_model(path), load_card(path)
-    weights = folder / WEIGHTS
-    if (got := sha256(weights)) != card["sha256"]:
-        raise UserError(
-            f"expected sha256 {str(card['sha256'])[:12]}… for {weights}, got {got[:12]}…: "
-            "the file was altered or cut short; copy the model again"
-        )
+    folder, card, weights = find_model(path), load_card(path), sound_weights(path)
     try:
         network: nn.Module = models.build(card["architecture"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -160,6 +154,21 @@ def load_model(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the weights in {weights} do not fit the architecture in {CARD}: {reason}") from error
     return network.eval(), card
+
+
+def sound_weights(path: str | Path) -> Path:
+    """The file of a model's weights, compared with the card's hash.
+
+    Raises:
+        UserError: there is no model, or the file was altered or cut short.
+    """
+    weights, card = find_model(path) / WEIGHTS, load_card(path)
+    if (got := sha256(weights)) != card["sha256"]:
+        raise UserError(
+            f"expected sha256 {str(card['sha256'])[:12]}… for {weights}, got {got[:12]}…: "
+            "the file was altered or cut short; copy the model again"
+        )
+    return weights
 
 
 @dataclass(frozen=True)

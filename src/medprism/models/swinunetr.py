@@ -11,6 +11,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d
+from medprism.models.window_attention import lean
 
 
 class SwinUNETR(nn.Module):
@@ -27,9 +28,8 @@ class SwinUNETR(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, width: int = 48) -> None:
         super().__init__()
-        self.net = MonaiSwinUNETR(
-            in_channels=in_channels, out_channels=out_channels, feature_size=width, use_flash_attention=True
-        )
+        self.net = MonaiSwinUNETR(in_channels=in_channels, out_channels=out_channels, feature_size=width)
+        lean(self.net)
         self.channels = (width, width, 2 * width, 4 * width, 8 * width, 16 * width)
         self.strides = (1, 2, 4, 8, 16, 32)
         embed, first = self.net.swinViT.patch_embed, self.net.encoder1.layer
