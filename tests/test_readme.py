@@ -74,7 +74,7 @@ def test_flags_in_the_text_exist(page, flags):
 
 @pytest.fixture(scope="module")
 def flags():
-    known = {"--json", "--image.t1n", "--image.NAME"}
+    known = {"--json", "--image.t1n", "--image.NAME", "--small.ET"}
     for verb, entry in VERBS.items():
         known |= {
             flag for action in parser_of(verb, cli._load(entry.function), "")._actions for flag in action.option_strings

@@ -73,12 +73,12 @@ VERBS = {
     "segment": Verb(
         "medprism.inference.segment:segment",
         "outline what a model was taught to see, from any subset of its scans",
-        "medprism segment run --image.ct ct.nii.gz --image.pet pet.nii.gz --out seg.nii.gz",
+        "medprism segment run --image.ct a.nii.gz --image.pet b.nii.gz --out seg.nii.gz",
     ),
     "classify": Verb(
         "medprism.inference.classify:classify",
         "tell the class of a patient, from any subset of a model's scans",
-        "medprism classify run --image.t1n t1.nii.gz --image.t2f flair.nii.gz --out result.json",
+        "medprism classify run --image.t1n t1.nii.gz --out result.json",
     ),
     "evaluate": Verb(
         "medprism.evaluation.evaluate:evaluate",
