@@ -40,7 +40,7 @@ class WindowAttention(MonaiWindowAttention):
         index = self.relative_position_index[:n, :n].reshape(-1)
         bias = self.relative_position_bias_table[index].reshape(n, n, -1).permute(2, 0, 1).contiguous()
         if x.device.type == "cpu":
-            out: Tensor = _Chunked.apply(q, k, v, bias.to(q.dtype), mask, self.scale)  # type: ignore[no-untyped-call]
+            out: Tensor = _Chunked.apply(q, k, v, bias.to(q.dtype), mask, self.scale)
         else:
             every = bias[None] if mask is None else (bias[None] + mask[:, None]).repeat(b // len(mask), 1, 1, 1)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=every.to(q.dtype), scale=self.scale)

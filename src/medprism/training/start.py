@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medprism.data.cache import Cache
 from medprism.errors import UserError
-from medprism.models.folder import WEIGHTS, find_model, load_card, load_weights, person_digests
+from medprism.models.folder import load_card, load_weights, person_digests, sound_weights
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import Segmenter
 from medprism.training.card import encoder_names
@@ -58,20 +58,21 @@ class Start:
                 has seen a person of the test split.
         """
         if init is None:
+            if part != "model":
+                raise UserError(f"expected --init, a model to take the {part} of, got none; or leave --part out")
             return cls(network)
         card = load_card(init)
         check_recipe(card, cache)
         refuse_test_persons(card, cache)
-        shape = NetworkConfig(**card["architecture"]["network"])
+        shape, patch_size = shape_of(card)
         if network not in (NetworkConfig(), shape):
             raise UserError(
                 f"expected the shape of {init} ({shape}), got another by --network ({network}); leave --network out"
             )
-        state = load_file(find_model(init) / WEIGHTS)
+        state = load_file(sound_weights(init))
         state = {name.removeprefix("prism."): tensor for name, tensor in state.items()}
         shape = replace(shape, prior="none") if part == "encoder" else shape
-        x, y, z = card["architecture"]["patch_size"]
-        return cls(shape, (x, y, z), state, part, tuple(card.get("training_persons", ())), card["sha256"])
+        return cls(shape, patch_size, state, part, tuple(card.get("training_persons", ())), card["sha256"])
 
     def fill(self, network: Segmenter) -> None:
         """Put the weights into a network, but for its last layer.
@@ -90,6 +91,22 @@ class Start:
         state = {f"prism.{name}": tensor for name, tensor in self.state.items()}
         state = {name: tensor for name, tensor in state.items() if name in set(wanted)}
         logger.info("%s: %s", self.part, load_weights(network, state, prefix=tuple(wanted)))
+
+
+def shape_of(card: dict[str, Any]) -> tuple[NetworkConfig, tuple[int, int, int]]:
+    """Shape of a model's prism, and the patch size that it was made for.
+
+    Raises:
+        UserError: the card is of another version.
+    """
+    try:
+        x, y, z = card["architecture"]["patch_size"]
+        return NetworkConfig(**card["architecture"]["network"]), (x, y, z)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"expected a model of this version to start from, got one of medprism {card.get('version')} ({error}); "
+            "train it again"
+        ) from error
 
 
 def check_recipe(card: dict[str, Any], cache: Cache) -> None:
