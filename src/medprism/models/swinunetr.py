@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from medprism.models.backbone import StemConv3d
 from medprism.models.window_attention import lean
 
+NOT_FOR_BOTTLENECK = (*(f"encoder{n}" for n in range(1, 5)), *(f"decoder{n}" for n in range(1, 6)), "out")
+"""MONAI's names for the blocks of the skips and the decoder."""
+
 
 class SwinUNETR(nn.Module):
     """MONAI's SwinUNETR with its bottleneck open.
 
     Args:
         in_channels: M, the channels of the stem.
-        out_channels: channels of the output.
+        out_channels: channels of the output; 0 for an encoder of which `bottleneck` is all that there is.
         width: feature size, a multiple of 12; 48 in the paper.
 
     Patches have sides that are multiples of 32, and 64 at least in training (InstanceNorm has nothing to normalise in
@@ -28,7 +31,7 @@ class SwinUNETR(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, width: int = 48) -> None:
         super().__init__()
-        self.net = MonaiSwinUNETR(in_channels=in_channels, out_channels=out_channels, feature_size=width)
+        self.net = MonaiSwinUNETR(in_channels=in_channels, out_channels=out_channels or 1, feature_size=width)
         lean(self.net)
         self.channels = (width, width, 2 * width, 4 * width, 8 * width, 16 * width)
         self.strides = (1, 2, 4, 8, 16, 32)
@@ -37,6 +40,9 @@ class SwinUNETR(nn.Module):
         first.conv1.conv = StemConv3d.like(first.conv1.conv)
         if hasattr(first, "conv3"):  # the block's shortcut, there where the channels change
             first.conv3.conv = StemConv3d.like(first.conv3.conv)
+        if not out_channels:
+            for name in NOT_FOR_BOTTLENECK:
+                delattr(self.net, name)
         self.memory_format = torch.channels_last_3d  # in which convolutions on CPUs are twice as fast
         self.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 

@@ -42,7 +42,7 @@ class UNet(nn.Module):
 
     Args:
         in_channels: M, the channels of the stem.
-        out_channels: channels of the output.
+        out_channels: channels of the output; 0 for an encoder without decoder.
         width: channels at full resolution; they double at each level.
         levels: resolutions, the bottleneck included; the bottleneck's stride is 2^(levels-1).
     """
@@ -56,10 +56,11 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.blocks = nn.ModuleList(ResidualBlock(c) for c in self.channels)
         self.norm = nn.GroupNorm(8 if self.channels[-1] % 8 == 0 else 1, self.channels[-1])
-        self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.merge = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
-        self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
-        self.head = nn.Conv3d(width, out_channels, 1)
+        if out_channels:
+            self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+            self.merge = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
+            self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
+            self.head = nn.Conv3d(width, out_channels, 1)
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from medprism.data.cache import Cache, Entry
+from medprism.models.classifier import Classifier
 from medprism.models.folder import person_digests
 from medprism.models.prism import Prism
 from medprism.models.segmenter import Segmenter
@@ -30,7 +31,7 @@ def transfer_card(cache: Cache, network: Prism, config: dict[str, Any], score: f
 
 def common(
     cache: Cache,
-    network: Prism | Segmenter,
+    network: Prism | Segmenter | Classifier,
     prism: Prism,
     config: dict[str, Any],
     *,
@@ -68,9 +69,9 @@ def common(
     }
 
 
-def encoder_names(network: Prism | Segmenter) -> list[str]:
+def encoder_names(network: Prism | Segmenter | Classifier) -> list[str]:
     """Names of the encoder's parameters in a network."""
     parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder")
-    before = "prism." if isinstance(network, Segmenter) else ""
-    starts = (f"{before}table", *(f"{before}backbone.{part}" for part in parts))
+    before = "" if isinstance(network, Prism) else "prism."
+    starts = tuple(f"{before}backbone.{part}" for part in parts)
     return [name for name, _ in network.named_parameters() if name.startswith(starts)]

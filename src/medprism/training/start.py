@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medprism.data.cache import Cache
 from medprism.errors import UserError
+from medprism.models.classifier import Classifier
 from medprism.models.folder import load_card, load_weights, person_digests, sound_weights
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import Segmenter
@@ -74,7 +75,7 @@ class Start:
         shape = replace(shape, prior="none") if part == "encoder" else shape
         return cls(shape, patch_size, state, part, tuple(card.get("training_persons", ())), card["sha256"])
 
-    def fill(self, network: Segmenter) -> None:
+    def fill(self, network: Segmenter | Classifier) -> None:
         """Put the weights into a network, but for its last layer.
 
         Raises:

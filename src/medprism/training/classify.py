@@ -1,0 +1,137 @@
+"""Fine-tuning for classification: from a cache whose subjects have classes to a run folder with a model in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from medprism.data.cache import Cache, Entry
+from medprism.errors import UserError, expect
+from medprism.methods.classification import Classification, ClassificationConfig
+from medprism.models.classifier import Classifier, ClassifierConfig
+from medprism.models.prism import NetworkConfig
+from medprism.training.card import common
+from medprism.training.fit import Compute, Plan, begin, fit, where
+from medprism.training.module import OptimiserConfig
+from medprism.training.patches import PatchConfig, Patches
+from medprism.training.run import Resume, plain
+from medprism.training.start import Part, Start
+
+
+def train_classification(
+    *,
+    data: Path,
+    out: Path,
+    init: Path | None,
+    part: Part,
+    classification: ClassificationConfig,
+    classifier: ClassifierConfig,
+    network: NetworkConfig,
+    patches: PatchConfig,
+    optimiser: OptimiserConfig,
+    epochs: int,
+    compute: Compute,
+    seed: int,
+    resume: Resume,
+    force: bool,
+) -> Path:
+    """Train a classifier; the arguments are those of `medprism finetune classify`.
+
+    Raises:
+        UserError: data, start, configuration or folder do not fit together.
+    """
+    expect(epochs >= 1, "1 or more", "epochs", epochs)
+    cache = Cache.open(data)
+    start = Start.of(init, part, network, cache)
+    training, validation = cache.subjects("training"), cache.subjects("validation")
+    classes = named_classes(cache.classes, training, validation)
+    config: dict[str, Any] = {
+        "task": "classification",
+        "data": str(data),
+        "split_hash": cache.split_hash,
+        "init": start.identity,
+        "part": part if init is not None else None,
+        "classification": plain(classification),
+        "classifier": plain(classifier),
+        "network": plain(start.network),
+        "patches": plain(patches),
+        "optimiser": plain(optimiser),
+        "epochs": epochs,
+        "precision": compute.precision,
+        "seed": seed,
+    }
+    begin(seed)
+    # Where every sub-volume of a batch is seen through one scan, nothing is weighed and the gates have no gradient.
+    trainer = where(compute, unused=classifier.fusion == "gates")
+    size = start.patch_size or patches.size
+    model = Classifier(start.network, classifier, len(cache.modalities), len(classes), size)
+    start.fill(model)
+
+    def card(shipped: Classifier, score: float) -> dict[str, Any]:
+        return {
+            "task": "classification",
+            **common(cache, shipped, shipped.prism, config, seen=start.seen),
+            "patch_size": list(patches.size),
+            "classes": classes,
+            "initialised_from": start.identity,
+            "validation_balanced_accuracy": score,
+        }
+
+    values = list(classes.values())
+    counts = [[_count(entries)[value] for value in values] for entries in (training, validation)]
+    plan = Plan(
+        title="fine-tuning",
+        network=model,
+        objective=Classification(classification, values, *counts, cache.modalities, seed),
+        loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"]),
+        optimiser=optimiser,
+        epochs=epochs,
+        config=config,
+        card=lambda shipped, score: card(cast(Classifier, shipped), score),
+        trainer=trainer,
+    )
+    return fit(plan, out, resume=resume, force=force)
+
+
+def named_classes(names: Mapping[str, int], training: Sequence[Entry], validation: Sequence[Entry]) -> dict[str, int]:
+    """Name -> value of the classes that are trained for, by value.
+
+    Args:
+        names: those that the cohort declares; where it declares none, `class 0` and so on, of what there is.
+        training: its training split.
+        validation: its validation split.
+
+    Raises:
+        UserError: a subject has no class, there are not two, or a declared class has no training subject.
+    """
+    bare = [entry.subject for entry in (*training, *validation) if entry.class_label is None]
+    if bare:
+        more = f" and {len(bare) - 5} more" if len(bare) > 5 else ""
+        raise UserError(
+            f"expected a class for every training and validation subject, got none for {', '.join(bare[:5])}{more}; "
+            "add `class` to them in the cohort file or leave these subjects out"
+        )
+    counts = _count(training)
+    classes = dict(names) or {f"class {value}": value for value in counts}
+    classes = dict(sorted(classes.items(), key=lambda item: item[1]))
+    never = [name for name, value in classes.items() if not counts[value]]
+    strange = [f"{entry.subject} ({entry.class_label})" for entry in validation if not counts[_class(entry)]]
+    if never or strange:
+        got = f"none of {', '.join(never)}" if never else f"validation subjects of others: {', '.join(strange[:5])}"
+        raise UserError(
+            f"expected a training subject of every class, got {got}; split the cohort anew, or take the class out of it"
+        )
+    if len(classes) < 2:
+        raise UserError(f"expected two classes or more, got {', '.join(classes) or 'none'}; there is nothing to tell")
+    return classes
+
+
+def _class(entry: Entry) -> int:
+    assert entry.class_label is not None
+    return entry.class_label
+
+
+def _count(entries: Sequence[Entry]) -> Counter[int]:
+    return Counter(_class(entry) for entry in entries)
