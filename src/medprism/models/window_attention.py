@@ -40,7 +40,7 @@ class WindowAttention(MonaiWindowAttention):
         index = self.relative_position_index[:n, :n].reshape(-1)
         bias = self.relative_position_bias_table[index].reshape(n, n, -1).permute(2, 0, 1).contiguous()
         if x.device.type == "cpu":
-            out: Tensor = _Chunked.apply(q, k, v, bias.to(q.dtype), mask, self.scale)
+            out: Tensor = _Chunked.apply(q, k, v, bias.to(q.dtype), mask, self.scale)  # type: ignore[no-untyped-call]
         else:
             every = bias[None] if mask is None else (bias[None] + mask[:, None]).repeat(b // len(mask), 1, 1, 1)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=every.to(q.dtype), scale=self.scale)
@@ -77,7 +77,7 @@ class _Chunked(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         q, k, v, bias, mask, out = ctx.saved_tensors
         of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
         of_bias = torch.zeros_like(bias, dtype=torch.float32)
