@@ -65,7 +65,10 @@ def test_beside_the_scans_but_never_in_their_place(tmp_path, model, scan):
     before = scan.read_bytes()
     with pytest.raises(UserError, match="one of them"):
         segment(model, image={"t1n": scan}, out=scan, force=True)
-    assert scan.read_bytes() == before
+    raw = scan.rename(scan.with_name("b_raw.nii.gz"))  # the name that the raw map would get
+    with pytest.raises(UserError, match="one of them"):
+        segment(model, image={"t1n": raw}, out=scan.with_name("b.nii.gz"), small={"bright": 1}, force=True)
+    assert raw.rename(scan).read_bytes() == before
     segment(model, image={"t1n": scan}, out=scan.parent / "seg.nii.gz")
 
 
@@ -79,9 +82,13 @@ def test_an_output_is_never_overwritten_without_force(tmp_path, model, scan, mon
             segment(model, image={"t1n": scan}, out=out)
     segment(model, image={"t1n": scan}, out=out, force=True)
     assert out.read_bytes() == before
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(UserError, match="--force"):
-        segment(model, image={"t1n": scan}, out=tmp_path / "other.nii.gz")
+    for name in ("other.json", "other_raw.nii.gz"):
+        (tmp_path / name).write_text("{}")
+        with monkeypatch.context() as patch:
+            patch.setattr(SegmentationModel, "segment", None)
+            with pytest.raises(UserError, match="--force"):
+                segment(model, image={"t1n": scan}, out=tmp_path / "other.nii.gz", small={"bright": 1})
+        (tmp_path / name).unlink()
 
 
 def test_bad_requests(tmp_path, model, scan):
@@ -163,6 +170,8 @@ def test_a_second_run_does_only_what_is_left(tmp_path, model, data, monkeypatch)
 def test_a_cohorts_maps_go_elsewhere(tmp_path, model, data):
     with pytest.raises(UserError, match="real scans"):
         segment(model, data=data, out=data.parent, force=True)
+    with pytest.raises(UserError, match="reference among t1n, t2w, t2f, got pet"):
+        segment(model, data=data, out=tmp_path / "out", reference="pet")
     with pytest.raises(UserError, match="a folder for the label maps"):
         segment(model, data=data, out=tmp_path / "seg.nii.gz")
 

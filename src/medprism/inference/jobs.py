@@ -70,12 +70,10 @@ def job_of_files(
         modalities: what the model knows.
 
     Raises:
-        UserError: names that the model does not know, or an output in the place of an input.
+        UserError: names that the model does not know.
     """
     images = {name: Path(path) for name, path in by_name(image, modalities).items()}
-    job = Job(None, images, outputs(list(images)), [path.name for path in images.values()])
-    refuse_inputs(job)
-    return job
+    return Job(None, images, outputs(list(images)), [path.name for path in images.values()])
 
 
 def jobs_of_cohort(
@@ -164,11 +162,12 @@ def state(path: Path, facts: Mapping[str, Any], beside: Iterable[Path] = ()) -> 
         `other`: anything else.
     """
     sidecar = path if path.suffix == ".json" else sidecar_path(path)
-    told = _read(sidecar)
+    told, others = _read(sidecar), list(beside)
     if not path.exists():
-        return "stopped" if _ours(told) else ("other" if sidecar.exists() else "absent")
+        in_the_way = sidecar.exists() or any(other.exists() for other in others)
+        return "stopped" if _ours(told) else ("other" if in_the_way else "absent")
     same = all(told.get(key) == value for key, value in facts.items())
-    return "done" if same and all(other.exists() for other in beside) else "other"
+    return "done" if same and all(other.exists() for other in others) else "other"
 
 
 def _ours(told: Mapping[str, Any]) -> bool:
@@ -197,11 +196,11 @@ def refuse_beside(jobs: Iterable[Job], raw: Iterable[Path]) -> None:
                 )
 
 
-def refuse_inputs(job: Job) -> None:
-    """Stop before an output takes the place of a scan that it is made from, whatever --force says."""
+def refuse_inputs(job: Job, files: Iterable[Path]) -> None:
+    """Stop before a file is written in the place of a scan that it is made from, whatever --force says."""
     inputs = {without_volume(path).resolve() for path in job.images.values()}
-    for output in job.outputs.values():
-        if output.resolve() in inputs:
+    for file in files:
+        if file.resolve() in inputs:
             raise UserError(
-                f"expected an output beside the scans, got {output}, which is one of them; choose another --out"
+                f"expected outputs beside the scans, got {file}, which is one of them; choose another --out"
             )

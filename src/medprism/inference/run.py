@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from medprism.errors import UserError
-from medprism.inference.jobs import Job, state
+from medprism.inference.jobs import Job, refuse_inputs, state
 from medprism.inference.progress import bar, finished
 
 
@@ -99,6 +99,7 @@ def _left(work: Work, job: Job, *, keep: bool, force: bool) -> dict[str, bool]:
     facts = {**work.facts(job), "SourceModalities": list(job.images), "Sources": list(job.sources)}
     left = {}
     for name, path in job.outputs.items():
+        refuse_inputs(job, [path, *work.beside(path)])
         found = state(path, facts, work.beside(path))
         if found == "done" and keep and not force:
             continue

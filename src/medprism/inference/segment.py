@@ -62,6 +62,9 @@ def segment(
     jobs.require_one(image, data)
     out = Path(out)
     loaded = SegmentationModel.load(model, device, precision=precision)
+    asked = None if reference is None else canonical(reference)
+    if asked not in (None, *loaded.modalities):
+        raise UserError(f"expected a reference among {', '.join(loaded.modalities)}, got {reference}")
     rule = described(small or {}, loaded.regions) or None
 
     def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Segmentation]:
@@ -74,7 +77,6 @@ def segment(
 
     def reference_for(given: Sequence[str]) -> str:
         """Subjects of a cohort that lack the reference asked for have their map on another scan's grid."""
-        asked = None if reference is None else canonical(reference)
         return loaded.reference_of(given, asked if image or asked in given else None)
 
     work = Work(
