@@ -46,6 +46,29 @@ def total(value: float, device: torch.device) -> float:
     return float(tensor)
 
 
+def summed(values: Tensor) -> Tensor:
+    """Sum over all processes, of which a loss is made that is no mean over samples, such as Dice.
+
+    Args:
+        values: of this process, any shape, the same in all.
+
+    Returns:
+        The sum, the same in all processes. Gradients flow back to this process's values, times the number of processes,
+        as DistributedDataParallel takes their mean: together they are the gradients of one process with all samples.
+    """
+    if world_size() == 1:
+        return values
+    everywhere = values.detach().clone()
+    dist.all_reduce(everywhere)
+    return everywhere + world_size() * (values - values.detach())
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of the values (N,) of all processes, each of which may have another N; gradients as of `summed`."""
+    total, count = summed(torch.stack([values.sum(), values.new_tensor(len(values))])).unbind()
+    return total / count
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Mean of the gradients over all processes, for steps whose number of backward passes differs between them.
 

@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.data.batch import Batch
 from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
+from medprism.methods.distributed import summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
 from medprism.models.segmenter import Segmented, Segmenter
+
+SMOOTH = 1e-5  # voxels: an absent class that is not found has Dice 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,6 @@ class Segmentation(nn.Module):
         weights = torch.tensor(voxels, dtype=torch.float32).clamp(min=1) ** -0.5
         weights = weights / weights.mean() if config.balance else torch.ones(len(classes))
         self.register_buffer("weights", weights, persistent=False)
-        self.dice = DiceLoss(include_background=False, softmax=True, batch=True)
 
     def losses(
         self, network: Segmenter, batch: Batch, epoch: int, backward: Callable[[Tensor], None] | None = None
@@ -93,7 +94,8 @@ class Segmentation(nn.Module):
             backward: is called on the loss, if given.
 
         Returns:
-            The weighted sum `loss` and each term that is on; detached if `backward` is given.
+            The weighted sum `loss` and each term that is on, of the samples of all processes together; detached if
+            `backward` is given.
         """
         made: Segmented = network(batch.images, self.subsets(batch, epoch))
         label = self.channels(batch)
@@ -103,7 +105,7 @@ class Segmentation(nn.Module):
             for name, value in self.terms(logits.float(), _coarser(label, logits)).items():
                 terms[name] = terms.get(name, value.new_zeros(())) + share * value
         if self.config.invariance and made.x_h is not None:
-            terms["invariance"] = mean_anchor_losses(made.x_h, made.owner).mean()
+            terms["invariance"] = _mean(mean_anchor_losses(made.x_h, made.owner))
         loss = torch.stack([getattr(self.config, name) * value for name, value in terms.items()]).sum()
         if backward is not None:
             backward(loss)
@@ -115,11 +117,12 @@ class Segmentation(nn.Module):
         """Dice loss and cross-entropy of logits (B, K, X, Y, Z) against channels (B, X, Y, Z)."""
         terms = {}
         if self.config.dice:
-            truth = F.one_hot(label, logits.shape[1]).movedim(-1, 1)
-            terms["dice"] = self.dice(logits, truth)
+            terms["dice"] = soft_dice_loss(logits, label)
         if self.config.cross_entropy:
             assert isinstance(self.weights, Tensor)
-            terms["cross_entropy"] = F.cross_entropy(logits, label, self.weights)
+            charged = F.cross_entropy(logits, label, self.weights, reduction="sum")
+            total, weight = summed(torch.stack([charged, self.weights[label].sum()]))
+            terms["cross_entropy"] = total / weight
         return terms
 
     def channels(self, batch: Batch) -> Tensor:
@@ -153,6 +156,25 @@ class Segmentation(nn.Module):
                 if bool(b.any()):
                     found.append(2 * (a & b).sum() / (a.sum() + b.sum()))
         return torch.stack(found) if found else torch.empty(0)
+
+
+def soft_dice_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """1 − Dice of the softmax, over all voxels of the batch (of all processes), mean over classes but the background.
+
+    Args:
+        logits: (B, K, X, Y, Z).
+        label: (B, X, Y, Z) channels 0 to K − 1.
+    """
+    guess, truth = logits.softmax(dim=1)[:, 1:], F.one_hot(label, logits.shape[1]).movedim(-1, 1)[:, 1:]
+    voxels = (0, 2, 3, 4)
+    both, either = summed(torch.stack([(guess * truth).sum(voxels), guess.sum(voxels) + truth.sum(voxels)]))
+    return 1 - torch.mean((2 * both + SMOOTH) / (either + SMOOTH))
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean of the values (N,) of all processes, each of which may have another N."""
+    total, count = summed(torch.stack([values.sum(), values.new_tensor(len(values))])).unbind()
+    return total / count
 
 
 def _coarser(label: Tensor, logits: Tensor) -> Tensor:
