@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from medprism.evaluation.evaluate import evaluate
 from medprism.methods.segmentation import SegmentationConfig
+from medprism.models.folder import load_card
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
 from medprism.training.fit import Compute
@@ -82,9 +85,11 @@ def segment(
     return run
 
 
+@rank_zero_only
 def score_validation(run: Path, data: Path, compute: Compute) -> None:
-    """Evaluate a finished run on its validation split and keep the scores in the model; once."""
-    scores = run / "validation"
-    if not (scores / "metrics.json").exists():
-        device, precision = compute.device, compute.precision
-        evaluate(run, data=data, out=scores, split="validation", record=True, device=device, precision=precision)
+    """Evaluate a finished run on its validation split and keep the scores in the model; once, by the first process."""
+    if "metrics" not in load_card(run):  # they go there last, so a kill before leaves nothing undone
+        out, device, precision = run / "validation", compute.device, compute.precision
+        evaluate(
+            run, data=data, out=out, split="validation", device=device, precision=precision, record=True, force=True
+        )

@@ -1,4 +1,4 @@
-"""The loaders of pre-training: random crops for training, fixed ones for validation."""
+"""The loaders of all trainings: random crops for training, fixed ones for validation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from medprism.data.intensity_change import IntensityChange
 from medprism.data.patches import PatchDataset
 from medprism.data.sampler import EpochSampler
 from medprism.errors import UserError, expect
+from medprism.models.prism import Prism
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,20 @@ class PatchConfig:
         for name in ("on_label", "intensity"):
             expect(0 <= getattr(self, name) <= 1, "a share from 0 to 1", f"patches.{name}", getattr(self, name))
         expect(self.workers >= 0, "0 or more", "patches.workers", self.workers)
+
+
+def check_size(network: Prism, size: tuple[int, int, int]) -> None:
+    """Refuse patches that the network cannot be trained on.
+
+    Raises:
+        UserError: a side is no multiple of the backbone's stride, or the bottleneck has one voxel to normalise.
+    """
+    if any(side % network.divisor for side in size):
+        raise UserError(
+            f"expected patch sides that are multiples of {network.divisor}, got {size}; change patches.size"
+        )
+    if network.config.backbone == "swinunetr" and max(size) < 64:
+        raise UserError(f"expected a side of 64 voxels or more to train swinunetr, got {size}; change patches.size")
 
 
 class Patches(L.LightningDataModule):

@@ -12,7 +12,7 @@ from medprism.models.prism import NetworkConfig, Prism
 from medprism.training.card import transfer_card
 from medprism.training.fit import Compute, Plan, begin, fit, where
 from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig, Patches
+from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
 
 
@@ -70,7 +70,8 @@ def pretrain(
     world = trainer["devices"] * trainer["num_nodes"]
     model = Prism(network, len(cache.modalities), patches.size)
     objective = PUIR(puir, model.backbone.channels[-1], cache.modalities, seed)
-    _check(puir, network, patches, world, objective)
+    check_size(model, patches.size)
+    _check(puir, patches, world, objective)
     plan = Plan(
         title="pre-training",
         network=model,
@@ -85,12 +86,10 @@ def pretrain(
     return fit(plan, out, resume=resume, force=force)
 
 
-def _check(puir: PUIRConfig, network: NetworkConfig, patches: PatchConfig, world: int, objective: PUIR) -> None:
+def _check(puir: PUIRConfig, patches: PatchConfig, world: int, objective: PUIR) -> None:
     """Refuse what would fail, or mean nothing, in the first step."""
     objective.check_batch(patches.batch * world)
     size = patches.size
     if (puir.rotations == "z" and size[0] != size[1]) or (puir.rotations == "cube" and len(set(size)) > 1):
         need = "equal sides in X and Y" if puir.rotations == "z" else "three equal sides"
         raise UserError(f"expected a patch with {need} to rotate, got {size}; change patches.size or puir.rotations")
-    if network.backbone == "swinunetr" and max(size) < 64:
-        raise UserError(f"expected a side of 64 voxels or more to train swinunetr, got {size}; change patches.size")

@@ -75,7 +75,7 @@ class RunFolder:
         for name in (self.config.name, "metrics.csv"):
             for part in self.path.glob(f".{name}.*.part"):
                 part.unlink()
-        for folder in self.model.glob(".saving-*"):
+        for folder in (*self.model.glob(".saving-*"), *self.path.glob(".validation-*")):
             shutil.rmtree(folder)
 
     def _whole(self) -> None:

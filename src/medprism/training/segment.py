@@ -17,7 +17,7 @@ from medprism.models.segmenter import Segmenter, SegmenterConfig
 from medprism.training.card import common
 from medprism.training.fit import Compute, Plan, begin, fit, where
 from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig, Patches
+from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
 from medprism.training.start import Part, Start
 
@@ -69,10 +69,11 @@ def train_segmentation(
         "seed": seed,
     }
     begin(seed)
-    # With channels, or all scans of a batch given, the gates of an absent modality have no gradient.
-    trainer = where(compute, unused=True)
+    # Where every sub-volume of a batch is seen through one scan, nothing is weighed and the gates have no gradient.
+    trainer = where(compute, unused=(segmenter.combine, segmenter.fusion) == ("fused", "gates"))
     size = start.patch_size or patches.size
     model = Segmenter(start.network, segmenter, len(cache.modalities), len(classes), size)
+    check_size(model.prism, patches.size)
     start.fill(model)
 
     def card(shipped: Segmenter, score: float) -> dict[str, Any]:
