@@ -12,23 +12,30 @@ from medprism.models.prism import Prism
 def transfer_psnr(network: Prism, batch: Batch) -> Tensor:
     """PSNR of each (subject, source, target ≠ source), on normalised intensities in the source's foreground.
 
+    All crops of a subject count as one volume. A mean over crops would be ruled by those in which there is little to
+    tell, and chose early weights that had learned nothing of air.
+
     Args:
         network: the network.
         batch: B sub-volumes.
 
     Returns:
-        (P,) dB, for P pairs of present scans; the data range is the target's in its sub-volume.
+        (P,) dB, for P pairs of present scans; the data range is the target's in the subject's crops.
     """
     owner, source = batch.present.nonzero(as_tuple=True)
     *_, images = network(batch.images[batch.present][:, None], source)
-    scores = []
+    errors: dict[tuple[str, int, int], list[Tensor]] = {}
+    targets: dict[tuple[str, int, int], list[Tensor]] = {}
     for row, (b, s) in enumerate(zip(owner.tolist(), source.tolist(), strict=True)):
         mask = batch.foreground[b, s]
         for t in batch.present[b].nonzero()[:, 0].tolist():
-            if t == s or not bool(mask.any()):
-                continue
-            target = batch.images[b, t][mask]
-            error = torch.mean((images[row, t].float()[mask] - target) ** 2)
-            span = (target.max() - target.min()).clamp(min=1e-6)
-            scores.append(10 * torch.log10(span**2 / error.clamp(min=1e-12)))
+            if t != s and bool(mask.any()):
+                target = batch.images[b, t][mask]
+                errors.setdefault((batch.subject[b], s, t), []).append((images[row, t].float()[mask] - target) ** 2)
+                targets.setdefault((batch.subject[b], s, t), []).append(target)
+    scores = []
+    for pair, parts in errors.items():
+        values = torch.cat(targets[pair])
+        span = (values.max() - values.min()).clamp(min=1e-6)
+        scores.append(10 * torch.log10(span**2 / torch.cat(parts).mean().clamp(min=1e-12)))
     return torch.stack(scores) if scores else torch.empty(0)
