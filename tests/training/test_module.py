@@ -52,6 +52,17 @@ def test_psnr_of_a_known_error():
     assert float(score) == pytest.approx(20 * math.log10(1 / 0.5))
 
 
+def test_crops_of_a_subject_count_as_one_volume():
+    """Errors of 0.5 and 0.1 over a range of 1 in crops of the same size: neither PSNR, nor the mean of both."""
+    data = batch([[True, True, False], [True, True, False]])
+    data.images[:, 1] = torch.tensor([1.5, 2.1])[:, None, None, None]
+    data.images[0, 1, :8] = 2.5
+    data.foreground[:, 0] = True
+    data.subject[1] = data.subject[0]
+    [score, _] = transfer_psnr(Constant(1.0), data)
+    assert float(score) == pytest.approx(-10 * math.log10((0.25 + 0.01) / 2), abs=1e-4)
+
+
 def test_nothing_to_score_gives_nothing():
     single = batch([[True, False, False]])
     assert len(transfer_psnr(Constant(1.0), single)) == 0

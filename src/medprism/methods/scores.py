@@ -9,7 +9,7 @@ from medprism.data.batch import Batch
 from medprism.models.prism import Prism
 
 
-def transfer_psnr(network: Prism, batch: Batch) -> Tensor:
+def transfer_psnr(network: Prism, batch: Batch, given: Tensor | None = None, wanted: Tensor | None = None) -> Tensor:
     """PSNR of each (subject, source, target ≠ source), on normalised intensities in the source's foreground.
 
     All crops of a subject count as one volume. A mean over crops would be ruled by those in which there is little to
@@ -18,17 +18,21 @@ def transfer_psnr(network: Prism, batch: Batch) -> Tensor:
     Args:
         network: the network.
         batch: B sub-volumes.
+        given: (B, M) bool, the sources; all that are present if None.
+        wanted: (B, M) bool, the targets; all that are present if None.
 
     Returns:
         (P,) dB, for P pairs of present scans; the data range is the target's in the subject's crops.
     """
-    owner, source = batch.present.nonzero(as_tuple=True)
-    *_, images = network(batch.images[batch.present][:, None], source)
+    given = batch.present if given is None else given
+    wanted = batch.present if wanted is None else wanted
+    owner, source = given.nonzero(as_tuple=True)
+    *_, images = network(batch.images[given][:, None], source)
     errors: dict[tuple[str, int, int], list[Tensor]] = {}
     targets: dict[tuple[str, int, int], list[Tensor]] = {}
     for row, (b, s) in enumerate(zip(owner.tolist(), source.tolist(), strict=True)):
         mask = batch.foreground[b, s]
-        for t in batch.present[b].nonzero()[:, 0].tolist():
+        for t in wanted[b].nonzero()[:, 0].tolist():
             if t != s and bool(mask.any()):
                 target = batch.images[b, t][mask]
                 errors.setdefault((batch.subject[b], s, t), []).append((images[row, t].float()[mask] - target) ** 2)
