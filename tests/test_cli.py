@@ -109,7 +109,7 @@ def test_help_of_no_verb_waits_for_torch_but_those_that_must():
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if name not in ("odd", "fail")])
 def test_help_of_every_verb_teaches(verb, capsys):
-    assert main([verb, "--help"]) == 0
+    assert main([*verb.split(), "--help"]) == 0
     told = capsys.readouterr().out
     function = cli._load(VERBS[verb].function)
     first = " ".join(inspect.getdoc(function).split("\n\n")[0].split())
@@ -234,6 +234,27 @@ def test_shipped_configurations_are_found_by_name(capsys):
 def test_unknown_verb(capsys):
     assert main(["pretrian"]) == 2
     assert capsys.readouterr().err.endswith("got pretrian; did you mean pretrain?\n")
+
+
+@pytest.mark.parametrize("words", [["finetune"], ["finetune", "--help"], ["finetune", "-h"]])
+def test_a_command_of_two_words_lists_what_it_can(words, capsys):
+    assert main(words) == 0
+    verb = VERBS["finetune segment"]
+    assert f"medprism finetune segment --help    {verb.help}\n" in capsys.readouterr().out
+
+
+def test_unknown_second_word(capsys):
+    assert main(["finetune", "nothing", "--data", "cache"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: expected ")
+    assert "finetune segment" in line
+    assert line.endswith("got finetune nothing")
+
+
+def test_a_command_of_two_words_needs_its_options(capsys):
+    assert main(["finetune", "segment"]) == 2
+    told = "error: expected --data and --out, got neither; see medprism finetune segment --help\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,13 @@ def blocks(page, language):
 
 
 def commands(text):
-    """The words behind `medprism` of every command in a block of shell."""
+    """The verb, of one word or two, and the words behind it of every command in a block of shell."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if "medprism" in words and words[0] != "pip":
-            yield words[words.index("medprism") + 1 :]
+            words = words[words.index("medprism") + 1 :]
+            count = 2 if " ".join(words[:2]) in VERBS else 1
+            yield [" ".join(words[:count]), *words[count:]]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -54,8 +56,8 @@ def test_commands_parse(page, tmp_path, monkeypatch, capsys):
     for text in blocks(page, "bash"):
         for words in commands(text):
             if ">" in words:  # the output of --print_config, which a later command reads
-                *words, _, file = words
-                assert main(words) == 0
+                verb, *words, _, file = words
+                assert main([*verb.split(), *words]) == 0
                 Path(file).write_text(capsys.readouterr().out)
             else:
                 verb = words[0]
@@ -85,9 +87,9 @@ def flags():
 def test_examples_of_the_help_parse(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, verb in VERBS.items():
-        words = shlex.split(verb.example)
-        assert words[:2] == ["medprism", name]
-        assert parse(parser_of(name, cli._load(verb.function), ""), name, words[2:])
+        [[found, *words]] = commands(verb.example)
+        assert found == name
+        assert parse(parser_of(name, cli._load(verb.function), ""), name, words)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -117,7 +119,7 @@ def test_readme_runs(tmp_path, monkeypatch):
             if verb == "synthesize":
                 for name, modality in (("t1", "t1n"), ("t2", "t2w")):
                     shutil.copy(f"BraTS2023/sub-0001/sub-0001-{modality}.nii.gz", f"{name}.nii.gz")
-            assert main([verb, *words, *SMALL[verb].split()]) == 0
+            assert main([*verb.split(), *words, *SMALL[verb].split()]) == 0
             ran.append(verb)
     assert set(ran) == set(SMALL)
     assert Path("report.html").stat().st_size > 100_000
