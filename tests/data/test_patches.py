@@ -195,3 +195,61 @@ def test_a_volume_smaller_than_the_patch_is_refused_by_name():
 def test_no_subject_is_refused():
     with pytest.raises(UserError, match="at least one prepared subject"):
         PatchDataset([], (8, 8, 8))
+
+
+class Spotted(Ramp):
+    """A subject with one voxel of class 2 in a corner and a slab of class 7; its images tell each voxel's place."""
+
+    def label(self, start=(0, 0, 0), size=None):
+        if not self.labelled:
+            return None
+        label = np.zeros(self.shape, np.uint8)
+        label[10:12, :, 5], label[0, 17, 11] = 7, 2
+        return self.cut(label, start, size or self.shape)
+
+
+def test_crops_on_labels_are_centred_on_every_class_as_often_where_the_border_allows():
+    entry = Spotted("sub-a")
+    dataset = PatchDataset([entry], (8, 8, 6), patches_per_subject=100, augment=False, on_label=1.0)
+    found = []
+    for index in range(100):
+        sample = dataset[0, index]
+        x, y, z = np.rint(np.linalg.solve(AFFINE, sample.affine.numpy())[:3, 3]).astype(int)
+        assert all(0 <= s <= n - p for s, n, p in zip((x, y, z), entry.shape, (8, 8, 6), strict=True))
+        assert np.array_equal(sample.label, entry.label((x, y, z), (8, 8, 6)))
+        corner = (x, y, z) == (0, 10, 6)  # as near to class 2 as the border allows
+        assert sample.label[(0, 7, 5) if corner else (4, 4, 3)] == (2 if corner else 7)
+        found.append(2 if corner else 7)
+    assert 30 < found.count(2) < 70
+
+
+def test_a_share_of_the_crops_is_on_labels():
+    entries = [Spotted("sub-a"), Spotted("sub-b", labelled=False)]
+    places = []
+    for share in (0.0, 0.5, 1.0):
+        dataset = PatchDataset(entries, (8, 8, 6), patches_per_subject=100, augment=False, on_label=share)
+        places.append([tuple(dataset[0, index].affine[:3, 3].tolist()) for index in range(200)])
+    random, half, always = places
+    assert always[100:] == random[100:]  # without a label they are as without the option
+    assert 30 < sum(a == b for a, b in zip(half[:100], always[:100], strict=True)) < 70
+    assert sum(a == b for a, b in zip(always[:100], random[:100], strict=True)) < 20
+    assert all(a in (b, c) for a, b, c in zip(half, random, always, strict=True))
+
+
+def test_crops_on_labels_depend_on_seed_epoch_and_index_alone():
+    def dataset(seed=0):
+        return PatchDataset([Spotted("sub-a"), Spotted("sub-b")], (8, 8, 6), seed=seed, on_label=0.8)
+
+    forth = [dataset()[5, index] for index in range(4)]
+    own = dataset()
+    back = [own[5, index] for index in (3, 2, 1, 0)][::-1]
+    assert same(forth, back)
+    assert not same(forth, [dataset()[6, index] for index in range(4)])
+    assert not same(forth, [dataset(1)[5, index] for index in range(4)])
+
+
+def test_a_subject_whose_label_is_empty_gives_crops_of_the_foreground():
+    entry = Spotted("sub-a")
+    entry.label = lambda start=(0, 0, 0), size=None: np.zeros(size or entry.shape, np.uint8)
+    one = PatchDataset([entry], (8, 8, 6), on_label=1.0)
+    assert same([one[0, 0], one[0, 1]], [PatchDataset([entry], (8, 8, 6))[0, k] for k in range(2)])
