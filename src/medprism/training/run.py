@@ -13,6 +13,7 @@ import yaml
 
 from medprism.errors import UserError
 from medprism.io.atomic import whole_file
+from medprism.models.folder import CARD
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,8 @@ class RunFolder:
         """Remove what a kill in the middle of writing left behind; only names that this package gives."""
         for part in (self.last, self.best):
             part.with_suffix(PART).unlink(missing_ok=True)
-        for name in (self.config.name, "metrics.csv"):
-            for part in self.path.glob(f".{name}.*.part"):
+        for file in (self.config, self.path / "metrics.csv", self.model / CARD):
+            for part in file.parent.glob(f".{file.name}.*.part"):
                 part.unlink()
         for folder in (*self.model.glob(".saving-*"), *self.path.glob(".validation-*")):
             shutil.rmtree(folder)
