@@ -1,4 +1,4 @@
-"""The drawn figures: training curves, and model against rivals for every pair."""
+"""The drawn figures: training curves, model against rivals for every pair, Dice over the number of missing scans."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medprism.evaluation.results import Results, Row
+from medprism.evaluation.subset_tables import NAMES as OVERLAP_NAMES
+from medprism.evaluation.subset_tables import mean_row
+from medprism.evaluation.subsets import ONE, missing
 from medprism.evaluation.tables import ARROWS, HEADLINE, METHODS, NAMES
 from medprism.report.runs import Log
 from medprism.report.style import INK, LINE, METHOD_COLOURS, category, styled, svg_uri
 
 _DULL = ("lr", "seconds")
+_VALIDATED = {"val/psnr": "validation PSNR, dB", "val/dice": "validation Dice", "val/auc": "validation AUC"}
 MOST_PAIRS = 42
 
 
@@ -68,14 +72,17 @@ def _parts(axes: Axes, logs: Mapping[str, Log]) -> None:
 
 
 def _validation(axes: Axes, logs: Mapping[str, Log]) -> None:
-    axes.set_title("validation PSNR, dB")
+    names = {name for log in logs.values() for name in log if name in _VALIDATED}
+    axes.set_title(" / ".join(_VALIDATED[name] for name in sorted(names)) or "validation")
     for number, (run, log) in enumerate(logs.items()):
-        points = log.get("val/psnr", [])
+        name = next((name for name in _VALIDATED if name in log), "")
+        points = log.get(name, [])
         _line(axes, points, run, category(number))
         if points:
             x, y = max(points, key=lambda point: point[1])
             axes.plot([x], [y], "o", color=category(number), markersize=5)
-            axes.annotate(f"{y:.2f}", (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
+            label = f"{y:.2f}" if name == "val/psnr" else f"{y:.3f}"
+            axes.annotate(label, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK)
     axes.margins(y=0.15)
 
 
@@ -129,3 +136,41 @@ def _dot(axes: Axes, row: Row, y: int, method: str, *, label: str) -> None:
     if row.ci95 is not None:
         axes.plot(row.ci95, [y + shift] * 2, color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="round")
     axes.plot([row.mean], [y + shift], "o", color=colour, markersize=size, label=label or None)
+
+
+def by_missing(series: Sequence[tuple[str, Results, str]], regions: Sequence[str]) -> str | None:
+    """Dice over the number of missing scans, a panel for each region; a `data:` URI.
+
+    Args:
+        series: (label, results, method) of each curve.
+        regions: to draw.
+
+    Returns:
+        None where there are fewer than two numbers of scans to draw.
+    """
+    total = len(series[0][1].head["modalities"])
+    groups = [ONE, *(missing(count) for count in range(1, total))]
+    with styled():
+        figure = Figure(figsize=(max(4.2, 11.4 * min(1, len(regions) / 3)), 3.1))
+        panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
+        for axes, region in zip(panels, regions, strict=True):
+            for number, (label, results, method) in enumerate(series):
+                rows = [mean_row(results, method, region, "dice", group) for group in groups]
+                known = [(x, row, row.mean) for x, row in enumerate(rows) if row is not None and row.mean is not None]
+                if len(known) < 2:
+                    continue
+                colour = category(number)
+                _line(axes, [(x, mean) for x, _, mean in known], label, colour)
+                axes.lines[-1].set_marker("o")
+                ends = [row.ci95 or (mean, mean) for _, row, mean in known]
+                axes.fill_between([x for x, _, _ in known], *zip(*ends, strict=True), color=colour, alpha=0.12, lw=0)
+            axes.set_title(region)
+            axes.set_xlabel("missing scans")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if not any(axes.lines for axes in panels):
+            return None
+        panels[0].set_ylabel(OVERLAP_NAMES["dice"])
+        if len(series) > 1:
+            panels[-1].legend()
+        figure.tight_layout(w_pad=2.0)
+        return svg_uri(figure)

@@ -64,26 +64,26 @@ def _viewer(rank: str, info: dict[str, Any], arrays: dict[str, NDArray[Any]], mo
     spacing = dict(zip(PLANES, ((0, 1), (0, 2), (1, 2)), strict=True))
     images: dict[str, str] = {}
     planes = []
-    windows = {k: _window([arrays[f"{plane}/images"][k] for plane in PLANES]) for k in present}
+    windows = {k: window([arrays[f"{plane}/images"][k] for plane in PLANES]) for k in present}
     for plane in PLANES:
         across, up = (info["spacing"][axis] for axis in spacing[plane])
-        rows, columns = _display(arrays[f"{plane}/images"][0]).shape
+        rows, columns = display(arrays[f"{plane}/images"][0]).shape
         planes.append((plane, round(columns * across / (rows * up), 4)))
         for k in present:
             inside = arrays[f"{plane}/foreground"][k] | ~np.bool_(info["cut_out"][k])
             image = np.where(inside, arrays[f"{plane}/images"][k], windows[k][0])
-            images[f"{plane}/true/{modalities[k]}"] = png_uri(_display(image), *windows[k])
+            images[f"{plane}/true/{modalities[k]}"] = png_uri(display(image), *windows[k])
         for i, j in shown:
             name = f"{modalities[i]}/{modalities[j]}"
             output = arrays[f"{plane}/generated/{i}"][j].astype(np.float32)
-            low, high = windows.get(j) or _window([output])
+            low, high = windows.get(j) or window([output])
             # Round an extracted brain there is nothing to see: both are shown where the source has tissue.
             inside = arrays[f"{plane}/foreground"][i] | ~np.bool_(info["cut_out"][j])
-            images[f"{plane}/made/{name}"] = png_uri(_display(np.where(inside, output, low)), low, high)
+            images[f"{plane}/made/{name}"] = png_uri(display(np.where(inside, output, low)), low, high)
             if j in present:
                 difference = np.where(inside, output - arrays[f"{plane}/images"][j].astype(np.float32), 0)
                 half = (high - low) / 2
-                images[f"{plane}/diff/{name}"] = png_uri(_display(difference), -half, half, DIVERGING)
+                images[f"{plane}/diff/{name}"] = png_uri(display(difference), -half, half, DIVERGING)
     return Viewer(
         rank=rank,
         subject=info["subject"],
@@ -97,14 +97,14 @@ def _viewer(rank: str, info: dict[str, Any], arrays: dict[str, NDArray[Any]], mo
     )
 
 
-def _window(slices: list[NDArray[Any]]) -> tuple[float, float]:
+def window(slices: list[NDArray[Any]]) -> tuple[float, float]:
     """Intensities shown as black and white: 1st and 99.5th percentile over the three planes."""
     values = np.concatenate([part.ravel() for part in slices]).astype(np.float32)
     low, high = np.percentile(values, (1, 99.5))
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def _display(image: NDArray[Any]) -> NDArray[Any]:
+def display(image: NDArray[Any]) -> NDArray[Any]:
     """A RAS+ slice as rows and columns: up is superior or anterior, left is the patient's right or front."""
     step = -(-max(image.shape) // MOST_PIXELS)
     return image[::-step, ::-step].T

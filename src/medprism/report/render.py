@@ -17,7 +17,7 @@ from medprism.evaluation.protocols import LEAK
 from medprism.evaluation.results import Results
 from medprism.evaluation.summaries import MEAN
 from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
-from medprism.report import cohort, figures, measures, pictures, representation, tables
+from medprism.report import cohort, figures, measures, outlines, pictures, representation, subsets, tables
 from medprism.report.runs import Run
 
 _TEMPLATES = PackageLoader("medprism.report", "templates")
@@ -45,7 +45,9 @@ def render(runs: Sequence[Run]) -> str:
         represented=represented,
         represented_metrics=measures.NAMES,
         measure_columns=measures.COLUMNS,
-        compared={protocol: tables.compare(runs, protocol) for protocol in _shared(runs)} if len(runs) > 1 else {},
+        compared={protocol: tables.compare(_transfers(runs), protocol) for protocol in _shared(runs)},
+        segmented=subsets.beside(runs),
+        segmented_curve=subsets.beside_curve(runs),
         compared_metrics=[f"{NAMES[metric]} {ARROWS[metric]}" for metric in ("psnr", "ssim", "nmse")],
         sides=cohort.sides(listed.subjects, about.head["modalities"]) if listed and about else [],
         cohort_of=listed.name if listed else "",
@@ -59,6 +61,7 @@ def _run(run: Run) -> dict[str, Any]:
     """What the template shows of one run."""
     about: dict[str, Any] = {"name": run.name, "missing": run.missing, "facts": _facts(run), "protocols": []}
     about |= {"viewers": [], "ranked_by": "", "maps": {}, "caution": None, "split": "", "subjects": 0, "persons": 0}
+    about |= {"segmentation": None, "outlines": [], "modalities": []}
     about |= {"measures": [] if run.measured is None else measures.measures(run.measured), "crops": 0}
     of = run.results or run.measured
     if of is None:
@@ -69,7 +72,12 @@ def _run(run: Run) -> dict[str, Any]:
         about["maps"] = representation.maps(run.representation, head["modalities"], seed=head["seed"])
     if run.measured is not None:
         about["crops"] = run.measured.head["crops"]
-    if run.results is None:
+    if run.results is not None and head["task"] == subsets.TASK:
+        about["segmentation"] = subsets.segmentation(run.results)
+        about["modalities"] = head["modalities"]
+        if run.slices is not None:
+            about["outlines"], about["ranked_by"] = outlines.outlines(run.slices, head["modalities"], head["regions"])
+    if run.results is None or head["task"] != "transfer":
         return about
     about["protocols"] = [_protocol(run.results, protocol) for protocol in _protocols(run.results)]
     if run.slices is not None:
@@ -160,7 +168,9 @@ def _title(runs: Sequence[Run]) -> str:
         for found in ([run.results for run in runs], [run.measured for run in runs])
     )
     if names:
-        return f"Modality transfer on {names}"
+        tasks = {run.results.head["task"] for run in runs if run.results is not None}
+        titles = {"transfer": "Modality transfer", subsets.TASK: "Segmentation"}
+        return f"{' and '.join(title for task, title in titles.items() if task in tasks) or 'Evaluation'} on {names}"
     return f"Representation of {measured}" if measured else f"Training of {runs[0].name}"
 
 
@@ -168,10 +178,16 @@ def _protocols(results: Results) -> list[str]:
     return str(results.head["protocol"]).split("+")
 
 
+def _transfers(runs: Sequence[Run]) -> list[Run]:
+    """The runs that were scored on modality transfer."""
+    return [run for run in runs if run.results is not None and run.results.head["task"] == "transfer"]
+
+
 def _shared(runs: Sequence[Run]) -> list[str]:
-    """The protocols that every evaluated run was scored under."""
-    each = [_protocols(run.results) for run in runs if run.results is not None and run.results.select(group=MEAN)]
-    return [name for name in each[0] if all(name in other for other in each)] if each else []
+    """The protocols that every run of several was scored under."""
+    scored = [run.results for run in _transfers(runs) if run.results is not None and run.results.select(group=MEAN)]
+    each = [_protocols(results) for results in scored]
+    return [name for name in each[0] if all(name in other for other in each)] if len(each) > 1 else []
 
 
 def _source(environment: Environment, name: str) -> str:

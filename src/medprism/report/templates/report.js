@@ -28,6 +28,24 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   target.addEventListener("change", show);
   show();
 }
+// The same for outlines: which scans were given, which region, on which scan.
+for (const viewer of document.querySelectorAll(".outliner")) {
+  const { images, paths } = JSON.parse(viewer.querySelector("script").textContent);
+  const chosen = () => Object.fromEntries([...viewer.querySelectorAll("select")].map((s) => [s.dataset.choose, s.value]));
+  const show = () => {
+    const { given, region, scan } = chosen();
+    for (const frame of viewer.querySelectorAll("[data-plane]")) {
+      const { plane } = frame.dataset;
+      frame.querySelector("img").src = images[`${plane}/${scan}`];
+      frame.querySelector(".truth").setAttribute("d", paths[`${plane}/${region}/truth`]);
+      frame.querySelector(".found").setAttribute("d", paths[`${plane}/${region}/${given}`]);
+    }
+  };
+  const size = viewer.querySelector("button");
+  size.addEventListener("click", () => { size.textContent = viewer.classList.toggle("large") ? "smaller" : "larger"; });
+  for (const choice of viewer.querySelectorAll("select")) choice.addEventListener("change", show);
+  show();
+}
 const links = [...document.querySelectorAll("nav a")];
 const watch = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting)
