@@ -1,4 +1,4 @@
-"""The verb `finetune`: from a pre-trained model to one that does a task with any subset of the scans."""
+"""The verbs `finetune …`: from a pre-trained model to one that does a task with whatever scans there are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_only
 
 from medprism.evaluation.evaluate import evaluate
+from medprism.methods.classification import ClassificationConfig
 from medprism.methods.segmentation import SegmentationConfig
+from medprism.methods.transfer import TransferConfig
+from medprism.models.classifier import ClassifierConfig
 from medprism.models.folder import load_card
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
+from medprism.training.classify import train_classification
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
 from medprism.training.segment import train_segmentation
+from medprism.training.transfer import train_transfer
 
 
 def segment(
@@ -30,6 +35,7 @@ def segment(
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 300,
+    ship: Literal["best", "last"] = "best",
     fraction: float = 1.0,
     compute: Compute = Compute(),  # noqa: B008
     seed: int = 0,
@@ -52,6 +58,7 @@ def segment(
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
         epochs: length of the training.
+        ship: which weights become the model: those with the `best` validation score, or the `last`.
         fraction: share of the training persons whose labels are used, for label efficiency.
         compute: device, processes, precision.
         seed: of all random draws.
@@ -75,7 +82,146 @@ def segment(
         patches=patches,
         optimiser=optimiser,
         epochs=epochs,
+        ship=ship,
         fraction=fraction,
+        compute=compute,
+        seed=seed,
+        resume=resume,
+        force=force,
+    )
+    score_validation(run, data, compute)
+    return run
+
+
+def classify(
+    *,
+    data: Path,
+    out: Path,
+    init: Path | None = None,
+    part: Literal["model", "encoder"] = "model",
+    classification: ClassificationConfig = ClassificationConfig(),  # noqa: B008
+    classifier: ClassifierConfig = ClassifierConfig(),  # noqa: B008
+    network: NetworkConfig = NetworkConfig(),  # noqa: B008
+    patches: PatchConfig = PatchConfig(),  # noqa: B008
+    optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    epochs: int = 100,
+    ship: Literal["best", "last"] = "best",
+    compute: Compute = Compute(),  # noqa: B008
+    seed: int = 0,
+    resume: Literal["auto", "never"] = "never",
+    force: bool = False,
+) -> Path:
+    """Train one network that tells a person's class with whatever scans there are; incomplete subjects train too.
+
+    In the end every subset of the modalities is scored on the validation split, and the scores are kept in the model,
+    where `medprism classify` finds what to expect of the scans that it is given.
+
+    Args:
+        data: cache written by `medprism prepare`, of subjects with a class.
+        out: run folder.
+        init: model or run folder to start from, e.g. of `medprism pretrain`; from nothing if not given.
+        part: what of it is taken: encoder and prior (`model`), or the `encoder` alone, without prior.
+        classification: the objective: what is added to the cross-entropy and which subsets are drawn.
+        classifier: from the representations of several scans to classes.
+        network: backbone and prior, for a start from nothing.
+        patches: what an epoch is made of.
+        optimiser: AdamW and its schedule.
+        epochs: length of the training.
+        ship: which weights become the model: those with the `best` validation score, or the `last`.
+        compute: device, processes, precision.
+        seed: of all random draws.
+        resume: `auto` goes on with a run of the same configuration, or begins one.
+        force: delete a run that is in the way.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: data, start, configuration or folder do not fit together.
+    """
+    run = train_classification(
+        data=data,
+        out=out,
+        init=init,
+        part=part,
+        classification=classification,
+        classifier=classifier,
+        network=network,
+        patches=patches,
+        optimiser=optimiser,
+        epochs=epochs,
+        ship=ship,
+        compute=compute,
+        seed=seed,
+        resume=resume,
+        force=force,
+    )
+    score_validation(run, data, compute)
+    return run
+
+
+def transfer(
+    *,
+    data: Path,
+    out: Path,
+    source: tuple[str, ...],
+    target: tuple[str, ...],
+    init: Path | None = None,
+    part: Literal["model", "encoder"] = "model",
+    transfer: TransferConfig = TransferConfig(),  # noqa: B008
+    network: NetworkConfig = NetworkConfig(),  # noqa: B008
+    patches: PatchConfig = PatchConfig(),  # noqa: B008
+    optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
+    epochs: int = 100,
+    ship: Literal["best", "last"] = "best",
+    compute: Compute = Compute(),  # noqa: B008
+    seed: int = 0,
+    resume: Literal["auto", "never"] = "never",
+    force: bool = False,
+) -> Path:
+    """Train a model that makes some modalities of others, among them ones that the model it starts from never saw.
+
+    Such as PET with and without attenuation correction: a model of PET and CT becomes one that makes both of PET
+    without correction. Encoder and prior are taken over, the decoder is new. The result is a model for `medprism
+    synthesize` and `evaluate`, of these sources and targets alone.
+
+    Args:
+        data: cache written by `medprism prepare`, with sources and targets.
+        out: run folder.
+        source: modalities that are given, such as `nac`.
+        target: modalities that are made, such as `pet,ct`.
+        init: model or run folder to start from, e.g. of `medprism pretrain`; from nothing if not given.
+        part: what of it is taken: encoder and prior (`model`), or the `encoder` alone, without prior.
+        transfer: the objective.
+        network: backbone and prior, for a start from nothing.
+        patches: what an epoch is made of.
+        optimiser: AdamW and its schedule.
+        epochs: length of the training.
+        ship: which weights become the model: those with the `best` validation score, or the `last`.
+        compute: device, processes, precision.
+        seed: of all random draws.
+        resume: `auto` goes on with a run of the same configuration, or begins one.
+        force: delete a run that is in the way.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: data, names, start, configuration or folder do not fit together.
+    """
+    run = train_transfer(
+        data=data,
+        out=out,
+        source=source,
+        target=target,
+        init=init,
+        part=part,
+        transfer=transfer,
+        network=network,
+        patches=patches,
+        optimiser=optimiser,
+        epochs=epochs,
+        ship=ship,
         compute=compute,
         seed=seed,
         resume=resume,

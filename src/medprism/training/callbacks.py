@@ -76,7 +76,7 @@ class Checkpoints(L.Callback):
 
     def __init__(self, run: RunFolder, metric: str, save_model: Callable[[float], None]) -> None:
         self.run, self.metric, self.save_model = run, metric, save_model
-        self.best = -math.inf
+        self.best = self.latest = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what the epoch gave.
@@ -91,6 +91,7 @@ class Checkpoints(L.Callback):
                 f"optimiser.lr, or set optimiser.clip; {self.run.last} keeps the epoch before"
             )
         score = float(metrics.get(f"val/{self.metric}", -math.inf))
+        self.latest = score
         if score >= self.best:
             self.best = score
             self._save(trainer, self.run.best)
@@ -114,12 +115,12 @@ class Checkpoints(L.Callback):
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far."""
-        return {"best": self.best}
+        """The best score so far and the latest."""
+        return {"best": self.best, "latest": self.latest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best score so far."""
-        self.best = state_dict["best"]
+        """Go on from them."""
+        self.best, self.latest = state_dict["best"], state_dict["latest"]
 
 
 class ProgressBar(L.Callback):

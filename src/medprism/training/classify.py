@@ -13,9 +13,9 @@ from medprism.methods.classification import Classification, ClassificationConfig
 from medprism.models.classifier import Classifier, ClassifierConfig
 from medprism.models.prism import NetworkConfig
 from medprism.training.card import common
-from medprism.training.fit import Compute, Plan, begin, fit, where
+from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig, Patches
+from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
 from medprism.training.start import Part, Start
 
@@ -32,6 +32,7 @@ def train_classification(
     patches: PatchConfig,
     optimiser: OptimiserConfig,
     epochs: int,
+    ship: Ship,
     compute: Compute,
     seed: int,
     resume: Resume,
@@ -59,6 +60,7 @@ def train_classification(
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
+        "ship": ship,
         "precision": compute.precision,
         "seed": seed,
     }
@@ -67,6 +69,7 @@ def train_classification(
     trainer = where(compute, unused=classifier.fusion == "gates")
     size = start.patch_size or patches.size
     model = Classifier(start.network, classifier, len(cache.modalities), len(classes), size)
+    check_size(model.prism, patches.size)
     start.fill(model)
 
     def card(shipped: Classifier, score: float) -> dict[str, Any]:
@@ -80,14 +83,15 @@ def train_classification(
         }
 
     values = list(classes.values())
-    counts = [[_count(entries)[value] for value in values] for entries in (training, validation)]
+    trained, validated = ([_count(entries)[value] for value in values] for entries in (training, validation))
     plan = Plan(
         title="fine-tuning",
         network=model,
-        objective=Classification(classification, values, *counts, cache.modalities, seed),
+        objective=Classification(classification, values, trained, validated, cache.modalities, seed),
         loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"]),
         optimiser=optimiser,
         epochs=epochs,
+        ship=ship,
         config=config,
         card=lambda shipped, score: card(cast(Classifier, shipped), score),
         trainer=trainer,

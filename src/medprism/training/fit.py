@@ -26,6 +26,12 @@ from medprism.training.run import Resume, RunFolder
 logger = logging.getLogger(__name__)
 
 
+Ship = Literal["best", "last"]
+"""Which weights become the model: those with the best validation score, or the last. Where the validation split has a
+few subjects only, the best score is a draw of luck; at the end of a decaying rate, with averaged weights, the last are
+the safer choice."""
+
+
 @dataclass(frozen=True)
 class Compute:
     """Where and how it runs.
@@ -52,6 +58,7 @@ class Plan:
         loaders: the patches.
         optimiser: its settings.
         epochs: length.
+        ship: which weights become the model, see `Ship`.
         config: the resolved configuration, plain JSON-like; a run is resumed only by the same.
         card: what model.json says, of the shipped network and its validation score.
         trainer: what `where` gives.
@@ -63,6 +70,7 @@ class Plan:
     loaders: Patches
     optimiser: OptimiserConfig
     epochs: int
+    ship: Ship
     config: dict[str, Any]
     card: Callable[[nn.Module, float], dict[str, Any]]
     trainer: dict[str, Any]
@@ -117,10 +125,10 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
         going_on = resume == "auto" and run.last.exists()
         trainer.fit(module, plan.loaders, ckpt_path=str(run.last) if going_on else None)
     if trainer.is_global_zero:
-        # Anew from the best weights: a kill while the folder was being replaced leaves no trace.
-        best = torch.load(run.best, map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
-        write_model(checkpoints.best)
+        # Anew from the checkpoint: a kill while the folder was being replaced leaves no trace.
+        chosen = run.best if plan.ship == "best" else run.last
+        module.load_state_dict(torch.load(chosen, map_location="cpu", weights_only=True)["state_dict"])
+        write_model(checkpoints.best if plan.ship == "best" else checkpoints.latest)
         run.done.write_text("")
     return out
 

@@ -10,7 +10,7 @@ from medprism.errors import UserError, expect
 from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models.prism import NetworkConfig, Prism
 from medprism.training.card import transfer_card
-from medprism.training.fit import Compute, Plan, begin, fit, where
+from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
@@ -25,6 +25,7 @@ def pretrain(
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 1000,
+    ship: Ship = "best",
     compute: Compute = Compute(),  # noqa: B008
     seed: int = 0,
     resume: Resume = "never",
@@ -40,6 +41,7 @@ def pretrain(
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
         epochs: length of the training.
+        ship: which weights become the model: those with the `best` validation score, or the `last`.
         compute: device, processes, precision.
         seed: of all random draws.
         resume: `auto` goes on with a run of the same configuration, or begins one.
@@ -61,6 +63,7 @@ def pretrain(
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
+        "ship": ship,
         "precision": compute.precision,
         "seed": seed,
     }
@@ -79,6 +82,7 @@ def pretrain(
         loaders=Patches(cache, patches, seed, world),
         optimiser=optimiser,
         epochs=epochs,
+        ship=ship,
         config=config,
         card=lambda shipped, score: transfer_card(cache, cast(Prism, shipped), config, score),
         trainer=trainer,

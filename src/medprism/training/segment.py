@@ -15,7 +15,7 @@ from medprism.methods.segmentation import Segmentation, SegmentationConfig
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import Segmenter, SegmenterConfig
 from medprism.training.card import common
-from medprism.training.fit import Compute, Plan, begin, fit, where
+from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
@@ -34,6 +34,7 @@ def train_segmentation(
     patches: PatchConfig,
     optimiser: OptimiserConfig,
     epochs: int,
+    ship: Ship,
     fraction: float,
     compute: Compute,
     seed: int,
@@ -64,6 +65,7 @@ def train_segmentation(
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
+        "ship": ship,
         "fraction": fraction,
         "precision": compute.precision,
         "seed": seed,
@@ -95,6 +97,7 @@ def train_segmentation(
         loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"], training),
         optimiser=optimiser,
         epochs=epochs,
+        ship=ship,
         config=config,
         card=lambda shipped, score: card(cast(Segmenter, shipped), score),
         trainer=trainer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,10 @@ from medprism.data.cache import Cache
 from medprism.errors import UserError
 from medprism.models.classifier import Classifier
 from medprism.models.folder import load_card, load_weights, person_digests, sound_weights
-from medprism.models.prism import NetworkConfig
+from medprism.models.prism import NetworkConfig, Prism
 from medprism.models.segmenter import Segmenter
 from medprism.training.card import encoder_names
+from medprism.training.grow import grown
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Start:
         part: which of them are taken.
         seen: digests of the persons that the weights come from.
         identity: sha256 of the weights, for the record.
+        known: the modalities that they were trained with.
     """
 
     network: NetworkConfig
@@ -43,9 +46,12 @@ class Start:
     part: Part = "model"
     seen: tuple[str, ...] = ()
     identity: str | None = None
+    known: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, init: Path | None, part: Part, network: NetworkConfig, cache: Cache) -> Start:
+    def of(
+        cls, init: Path | None, part: Part, network: NetworkConfig, cache: Cache, *, other_modalities: bool = False
+    ) -> Start:
         """The start that is asked for.
 
         Args:
@@ -53,6 +59,7 @@ class Start:
             part: `model`: encoder, prior and decoder; `encoder`: it alone, in a plain network without prior.
             network: shape if it starts from nothing.
             cache: what is trained on.
+            other_modalities: whether the cache may have others than the model, besides some that it knows.
 
         Raises:
             UserError: the model has another shape, other modalities or another recipe than asked for or prepared, or
@@ -63,7 +70,7 @@ class Start:
                 raise UserError(f"expected --init, a model to take the {part} of, got none; or leave --part out")
             return cls(network)
         card = load_card(init)
-        check_recipe(card, cache)
+        check_recipe(card, cache, other_modalities=other_modalities)
         refuse_test_persons(card, cache)
         shape, patch_size = shape_of(card)
         if network not in (NetworkConfig(), shape):
@@ -73,7 +80,8 @@ class Start:
         state = load_file(sound_weights(init))
         state = {name.removeprefix("prism."): tensor for name, tensor in state.items()}
         shape = replace(shape, prior="none") if part == "encoder" else shape
-        return cls(shape, patch_size, state, part, tuple(card.get("training_persons", ())), card["sha256"])
+        seen, known = tuple(card.get("training_persons", ())), tuple(card["modalities"])
+        return cls(shape, patch_size, state, part, seen, card["sha256"], known)
 
     def fill(self, network: Segmenter | Classifier) -> None:
         """Put the weights into a network, but for its last layer.
@@ -93,6 +101,20 @@ class Start:
         state = {name: tensor for name, tensor in state.items() if name in set(wanted)}
         logger.info("%s: %s", self.part, load_weights(network, state, prefix=tuple(wanted)))
 
+    def fill_encoder(self, network: Prism, modalities: Sequence[str]) -> None:
+        """Put encoder and prior into a prism for other modalities, see `grown`; its decoder stays new.
+
+        Raises:
+            UserError: less than 95 % of them fits.
+        """
+        if self.state is None:
+            return
+        parts = ("prior.", *encoder_names(network))
+        wanted = tuple(name for name in network.state_dict() if name.startswith(parts))
+        state = grown(self.state, network, self.known, modalities)
+        state = {name: tensor for name, tensor in state.items() if name in wanted}
+        logger.info("%s: %s", self.part, load_weights(network, state, prefix=wanted))
+
 
 def shape_of(card: dict[str, Any]) -> tuple[NetworkConfig, tuple[int, int, int]]:
     """Shape of a model's prism, and the patch size that it was made for.
@@ -110,18 +132,29 @@ def shape_of(card: dict[str, Any]) -> tuple[NetworkConfig, tuple[int, int, int]]
         ) from error
 
 
-def check_recipe(card: dict[str, Any], cache: Cache) -> None:
+def check_recipe(card: dict[str, Any], cache: Cache, *, other_modalities: bool = False) -> None:
     """Refuse a cache that was prepared in another way than a model's scans.
+
+    Args:
+        card: of the model.
+        cache: what is trained on.
+        other_modalities: whether it may have others than the model; those that both have are compared.
 
     Raises:
         UserError: other modalities, normalisers or spacing.
     """
-    if list(card["modalities"]) != list(cache.modalities):
+    common = [name for name in cache.modalities if name in card["modalities"]]
+    if other_modalities and not common:
+        raise UserError(
+            f"expected a cache with some of {' '.join(card['modalities'])}, which the model knows, got "
+            f"{' '.join(cache.modalities)}; start from another model, or from nothing without --init"
+        )
+    if not other_modalities and list(card["modalities"]) != list(cache.modalities):
         raise UserError(
             f"expected a cache of {' '.join(card['modalities'])} as the model was trained on, got "
             f"{' '.join(cache.modalities)}; prepare the cohort with these modalities in this order"
         )
-    recipes = {name: _plain(cache.recipe.normalisers[name].to_dict()) for name in cache.modalities}
+    recipes = {name: _plain(cache.recipe.normalisers[name].to_dict()) for name in common}
     if differing := [name for name, recipe in recipes.items() if _plain(card["normalisers"][name]) != recipe]:
         raise UserError(
             f"expected intensities normalised as in training, got another normaliser for {' '.join(differing)}; "
