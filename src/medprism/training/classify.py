@@ -50,7 +50,7 @@ def train_classification(
     classes = named_classes(cache.classes, training, validation)
     config: dict[str, Any] = {
         "task": "classification",
-        "data": str(data),
+        "data": str(data.resolve()),
         "split_hash": cache.split_hash,
         "init": start.identity,
         "part": part if init is not None else None,

@@ -56,7 +56,7 @@ def pretrain(
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     cache = Cache.open(data)
     config = {
-        "data": str(data),
+        "data": str(data.resolve()),
         "split_hash": cache.split_hash,
         "puir": plain(puir),
         "network": plain(network),

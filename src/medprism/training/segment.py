@@ -55,7 +55,7 @@ def train_segmentation(
     regions = cache.regions or {name: [value] for name, value in cache.labels.items() if value}
     config: dict[str, Any] = {
         "task": "segmentation",
-        "data": str(data),
+        "data": str(data.resolve()),
         "split_hash": cache.split_hash,
         "init": start.identity,
         "part": part if init is not None else None,

@@ -54,7 +54,7 @@ def train_transfer(
     training = useful(cache, sources, targets)
     config: dict[str, Any] = {
         "task": "transfer",
-        "data": str(data),
+        "data": str(data.resolve()),
         "split_hash": cache.split_hash,
         "source": list(sources),
         "target": list(targets),
