@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
@@ -39,7 +40,7 @@ SMALL = {
 # Forks of a process that has imported all this but computed nothing: a new one costs no time to import, and there is
 # no thread that could hang in it.
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.training.runs", "torch.utils.tensorboard"])
+CONTEXT.set_forkserver_preload(["tests.training.runs", "tests.training.segmenting", "torch.utils.tensorboard"])
 
 
 def make_cache(root: Path, holes=HOLES, validation=MODALITIES, shape=(30, 34, 28), margin=2) -> Path:
@@ -72,6 +73,26 @@ def table(run: Path) -> list[dict[str, str]]:
     """The rows of `metrics.csv`."""
     with (run / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """The table of a run without what a clock says."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in table(run)]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """The same losses and scores in every epoch, the same weights bit for bit, the same card."""
+    assert rows(run) == rows(other)
+    one, two = (load_file(folder / "model/model.safetensors") for folder in (run, other))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    cards = [(folder / "model/model.json").read_text() for folder in (run, other)]
+    assert cards[0] == cards[1]
+
+
+def leftovers(run: Path) -> list[str]:
+    """What should not be in a finished run."""
+    return [path.name for path in run.rglob("*") if path.name.endswith(".part") or path.name.startswith(".")]
 
 
 def start(target, *args, **kwargs):
@@ -115,17 +136,17 @@ def die_training(cache: Path, out: Path, at: int, **changes) -> None:
     train_worsening(cache, out, **changes)
 
 
-def train_as(rank: int, world: int, port: int, cache: Path, out: Path, changes: dict) -> None:
+def train_as(rank: int, world: int, port: int, task, cache: Path, out: Path, changes: dict) -> None:
     """Train as one of several processes, as torchrun starts them."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     os.environ.update({name: str(value) for name, value in names.items()})
-    train(cache, out, **changes)
+    task(cache, out, **changes)
 
 
-def train_together(world: int, cache: Path, out: Path, **changes) -> list[int]:
+def train_together(world: int, cache: Path, out: Path, *, task=train, **changes) -> list[int]:
     """Train on several processes; their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return finish(*(start(train_as, rank, world, port, cache, out, changes) for rank in range(world)))
+    return finish(*(start(train_as, rank, world, port, task, cache, out, changes) for rank in range(world)))

@@ -8,30 +8,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 import medprism
 from medprism.errors import UserError
 from medprism.methods.puir import PUIR, PUIRConfig
-from tests.training.runs import die_training, finish, start, table, train, train_worsening
-
-
-def rows(run):
-    """The table of a run without what a clock says."""
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in table(run)]
-
-
-def assert_same(run, other):
-    assert rows(run) == rows(other)
-    one, two = (load_file(folder / "model/model.safetensors") for folder in (run, other))
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    cards = [(folder / "model/model.json").read_text() for folder in (run, other)]
-    assert cards[0] == cards[1]
-
-
-def leftovers(run):
-    return [path.name for path in run.rglob("*") if path.name.endswith(".part") or path.name.startswith(".")]
+from tests.training.runs import assert_same, die_training, finish, leftovers, rows, start, train, train_worsening
 
 
 @pytest.fixture
