@@ -65,6 +65,16 @@ VERBS = {
         "train one network that segments with whatever scans there are",
         "medprism finetune segment --config sts --data cache --init run --out segmenter",
     ),
+    "finetune classify": Verb(
+        "medprism.finetune:classify",
+        "train one network that tells a person's class from any of the scans",
+        "medprism finetune classify --data cache --init run --out classifier",
+    ),
+    "finetune transfer": Verb(
+        "medprism.finetune:transfer",
+        "train a model that makes some modalities of others, new ones too",
+        "medprism finetune transfer --source nac --target pet,ct --data cache --out run",
+    ),
     "synthesize": Verb(
         "medprism.inference.synthesize:synthesize",
         "generate the scans that a patient does not have",

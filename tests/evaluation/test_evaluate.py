@@ -64,11 +64,15 @@ def test_recorded_rows_are_found_by_what_is_given(task, tmp_path):
     [
         ("segmentation", ["--protocols", "paper"], "--protocols with a model for transfer, got one for segmentation"),
         ("segmentation", ["--given", "rest"], "--given with a model for transfer"),
-        ("transfer", ["--subsets", "t1n"], "--subsets with a model for segmentation, got one for transfer"),
+        (
+            "transfer",
+            ["--subsets", "t1n"],
+            "--subsets with a model for segmentation or classification, got one for transfer",
+        ),
         ("transfer", ["--small.ET", "500"], "--small with a model for segmentation"),
         ("transfer", ["--detection"], "--detection with a model for segmentation"),
         ("transfer", ["--representation", "--subsets", "t1n"], "got one for representation"),
-        ("singing", [], "expected a model for transfer or segmentation, got one for singing"),
+        ("singing", [], "expected a model for transfer, segmentation or classification, got one for singing"),
     ],
 )
 def test_options_of_another_task_are_refused(task, tmp_path, capsys, name, words, told):

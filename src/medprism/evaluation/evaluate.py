@@ -11,13 +11,13 @@ from typing import Any, Literal
 from medprism.errors import UserError
 
 ONLY_FOR = {
-    "protocols": "transfer",
-    "given": "transfer",
-    "subsets": "segmentation",
-    "small": "segmentation",
-    "detection": "segmentation",
+    "protocols": ("transfer",),
+    "given": ("transfer",),
+    "subsets": ("segmentation", "classification"),
+    "small": ("segmentation",),
+    "detection": ("segmentation",),
 }
-"""Option -> the one task that it fits."""
+"""Option -> the tasks that it fits."""
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     """Score a model on a split, as its task asks.
 
     Transfer: every source to every target, beside the trivial rivals `identity` and `lookup`. Segmentation: every
-    subset of the scans and every region, Dice and HD95.
+    subset of the scans and every region, Dice and HD95. Classification: every subset, accuracy, AUC and F1.
 
     Args:
         model: model folder, or the folder of the run that made it.
@@ -52,7 +52,7 @@ def evaluate(
         protocols: of transfer; `strict` is the headline; `paper` is what the authors' test script does, and leaks the
             target.
         given: of transfer; `single`, each scan alone; `rest`, all other scans together.
-        subsets: of segmentation; which scans are given, such as `t1n,t1n+t2f`; `all` are 2^M − 1.
+        subsets: of segmentation and classification; which scans are given, such as `t1n,t1n+t2f`; `all` are 2^M − 1.
         small: of segmentation; also score outputs without regions of less volume in mm³, as in `--small.ET 500`.
         detection: of segmentation; also score scans as having lesions or not; done anyway where some scan has none.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
@@ -108,8 +108,14 @@ def evaluate(
         metrics = evaluate_segmentation(
             labels, cache, subsets=subsets, small=small, detection=detection or None, **common
         )
+    elif task == "classification":
+        from medprism.evaluation.classification import evaluate_classification
+        from medprism.inference.classification import ClassificationModel
+
+        classes = ClassificationModel.load(model, device, precision=precision)
+        metrics = evaluate_classification(classes, cache, subsets=subsets, **common)
     else:
-        raise UserError(f"expected a model for transfer or segmentation, got one for {task} in {model}")
+        raise UserError(f"expected a model for transfer, segmentation or classification, got one for {task} in {model}")
     if record:
         _record(metrics, model)
     return metrics
@@ -119,15 +125,18 @@ def _refuse_others(options: Mapping[str, object], task: str) -> None:
     """Stop if an option was given that means nothing here."""
     usual = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
     for name, value in options.items():
-        if ONLY_FOR[name] != task and value != usual[name]:
-            raise UserError(f"expected --{name} with a model for {ONLY_FOR[name]}, got one for {task}; leave it out")
+        if task not in ONLY_FOR[name] and value != usual[name]:
+            fitting = " or ".join(ONLY_FOR[name])
+            raise UserError(f"expected --{name} with a model for {fitting}, got one for {task}; leave it out")
 
 
 def _record(metrics: Path, model: Path) -> None:
     """Put the model's rows into its card: those of single pairs, or of subsets and the means over them."""
+    from medprism.evaluation.classes import CLASS_METRICS
+    from medprism.evaluation.subset_summaries import OVERLAP
     from medprism.models.folder import add_to_card
 
     results = json.loads(metrics.read_text(encoding="utf-8"))
-    overlap = ("dice", "hd95")
-    rows = [row for row in results["rows"] if row["method"] == "model" and (row["target"] or row["metric"] in overlap)]
+    known = (*OVERLAP, *CLASS_METRICS)
+    rows = [row for row in results["rows"] if row["method"] == "model" and (row["target"] or row["metric"] in known)]
     add_to_card(model, metrics={"split": results["split"], "split_hash": results["split_hash"], "rows": rows})

@@ -12,7 +12,9 @@ from skimage.metrics import structural_similarity
 
 Array = NDArray[np.float32] | NDArray[np.float64]
 
-HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "dice", "dice_paper", "dice_minus", "dice_tn0", "tpr", "tnr"})
+HIGHER_IS_BETTER = frozenset(
+    {"psnr", "ssim", "dice", "dice_paper", "dice_minus", "dice_tn0", "tpr", "tnr", "acc", "balanced_acc", "auc", "f1"}
+)
 """The metrics of which more is better; of all others (errors) less is."""
 
 PSNR_CAP = 100.0

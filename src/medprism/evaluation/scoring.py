@@ -23,7 +23,7 @@ PHYSICAL = ("HU", "SUV")  # units in which errors are also given
 
 
 class Predictor(Protocol):
-    """What is evaluated: see `medprism.inference.Model`."""
+    """What is evaluated: see `medprism.inference.Model`. Its card may name `sources` and `makes`, if not all are."""
 
     card: dict[str, Any]
     path: Path | None
@@ -51,21 +51,28 @@ class Scorer:
     ) -> None:
         self.model, self.rivals = model, rivals
         self.modalities, self.protocols, self.given = cache.modalities, protocols, given
+        self.sources, self.makes = (
+            [k for k, name in enumerate(cache.modalities) if name in model.card.get(key, cache.modalities)]
+            for key in ("sources", "makes")
+        )
         self.units = {name: cache.recipe.normalisers[name].unit for name in cache.modalities}
 
     def score(self, entry: Entry, slices: SliceStore) -> list[Score]:
         """All scores of a subject; its slices are kept in `slices`."""
         images, foreground = entry.images(), entry.foreground()
         present = np.flatnonzero(entry.present).tolist()
+        sources, targets = ([k for k in present if k in own] for own in (self.sources, self.makes))
         singles: dict[int, NDArray[np.float32]] = {}
         scores: list[Score] = []
         if "single" in self.given:
-            for source in present:
+            for source in sources:
                 output = singles[source] = self._predict(entry, images, [source])
-                scores += self._of_one(entry, images, foreground, [source], present, output)
-        if "rest" in self.given and len(present) > 2:
-            for target in present:
-                rest = [source for source in present if source != target]
+                scores += self._of_one(entry, images, foreground, [source], targets, output)
+        if "rest" in self.given:
+            for target in targets:
+                rest = [source for source in sources if source != target]
+                if len(rest) < 2:
+                    continue
                 output = self._predict(entry, images, rest)
                 scores += self._of_one(entry, images, foreground, rest, [target], output)
         slices.keep(entry, images, foreground, singles)

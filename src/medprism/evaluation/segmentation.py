@@ -21,7 +21,7 @@ from medprism.evaluation.slices import SLICES, SliceStore
 from medprism.evaluation.subset_scoring import PROTOCOL, SegPredictor, SubsetScorer
 from medprism.evaluation.subset_summaries import summarise_subsets
 from medprism.evaluation.subset_tables import print_segmentation
-from medprism.evaluation.subsets import Subset, chosen, spelled
+from medprism.evaluation.subsets import chosen, scorable, spelled
 from medprism.inference.components import described
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def evaluate_segmentation(
     _require_labels(model, cache)
     there = {entry.subject: values for entry in entries if (values := _values(entry)) is not None}
     scored = [entry for entry in entries if entry.subject in there]
-    scorable = _scorable(scored, wanted, cache, split=split, named=words != ["all"])
+    asked = scorable(scored, wanted, cache, split=split, named=words != ["all"], what="labels")
     if len(scored) < len(entries):
         logger.warning("%d of %d subjects have no label and are left out", len(entries) - len(scored), len(entries))
     if detection is None:
@@ -90,7 +90,7 @@ def evaluate_segmentation(
     with evaluation_folder(out, model.card, model.path, cache) as folder:
         slices, scores = SliceStore(folder / "slices"), list[Score]()
         scorer = SubsetScorer(
-            model, cache, scorable, small=small or {}, with_detection=detection, with_empty=detection or lacking
+            model, cache, asked, small=small or {}, with_detection=detection, with_empty=detection or lacking
         )
         for entry in tracked(scored, "scoring", console):
             scores += scorer.score(entry, slices)
@@ -101,7 +101,7 @@ def evaluate_segmentation(
         )
         about |= {
             "regions": model.regions,
-            "subsets": [spelled(subset) for subset in scorable],
+            "subsets": [spelled(subset) for subset in asked],
             "empty_rule": RULES,
             "small": rule or None,
             "detection": detection,
@@ -128,24 +128,6 @@ def _values(entry: Entry) -> set[int] | None:
     """The label values that a subject has; None without a label."""
     label = entry.label()
     return None if label is None else set(np.flatnonzero(np.bincount(label.ravel())).tolist())
-
-
-def _scorable(
-    entries: Sequence[Entry], wanted: Sequence[Subset], cache: Cache, *, split: str, named: bool
-) -> list[Subset]:
-    """The subsets that some subject has all scans of; all that were named must be among them."""
-    if not entries:
-        raise UserError(
-            f"expected subjects with labels in split {split} of {cache.name}, got none; choose another split"
-        )
-    held = [{name for name, here in zip(cache.modalities, entry.present, strict=True) if here} for entry in entries]
-    found = [subset for subset in wanted if any(set(subset) <= own for own in held)]
-    lacking = [spelled(subset) for subset in wanted if subset not in found]
-    if lacking and named:
-        raise UserError(f"expected subsets that some {split} subject has, got {', '.join(lacking)}; choose others")
-    if lacking:
-        logger.warning("no %s subject has all of %s: not scored", split, "; ".join(lacking))
-    return found
 
 
 def _ranking(scores: Sequence[Score]) -> dict[str, float]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from medprism.data.modalities import canonical
 from medprism.errors import UserError
 from medprism.evaluation.results import Results, Row
+
+if TYPE_CHECKING:
+    from medprism.data.cache import Cache, Entry
+
+logger = logging.getLogger(__name__)
 
 Subset = tuple[str, ...]
 
@@ -51,6 +58,36 @@ def chosen(wanted: str | Sequence[str], modalities: Sequence[str]) -> list[Subse
 def spelled(subset: Sequence[str]) -> str:
     """A subset in one word, such as `t1n+t2f`."""
     return "+".join(subset)
+
+
+def scorable(
+    entries: Sequence[Entry], wanted: Sequence[Subset], cache: Cache, *, split: str, named: bool, what: str
+) -> list[Subset]:
+    """The subsets that some subject has all scans of.
+
+    Args:
+        entries: the subjects that can be scored.
+        wanted: the subsets that are asked for.
+        cache: the prepared cohort.
+        split: of the subjects.
+        named: whether they were asked for one by one: then there must be somebody for each.
+        what: that the subjects have, in words.
+
+    Raises:
+        UserError: no subjects, or nobody for a subset that was named.
+    """
+    if not entries:
+        raise UserError(
+            f"expected subjects with {what} in split {split} of {cache.name}, got none; choose another split"
+        )
+    held = [{name for name, here in zip(cache.modalities, entry.present, strict=True) if here} for entry in entries]
+    found = [subset for subset in wanted if any(set(subset) <= own for own in held)]
+    lacking = [spelled(subset) for subset in wanted if subset not in found]
+    if lacking and named:
+        raise UserError(f"expected subsets that some {split} subject has, got {', '.join(lacking)}; choose others")
+    if lacking:
+        logger.warning("no %s subject has all of %s: not scored", split, "; ".join(lacking))
+    return found
 
 
 def missing(count: int) -> str:

@@ -14,6 +14,7 @@ from medprism.evaluation.rivals import RIVALS
 from medprism.evaluation.summaries import MEAN
 
 METHODS = ("model", *RIVALS)
+METRICS = ("psnr", "ssim", "nmse")
 NAMES = {
     "psnr": "PSNR dB",
     "ssim": "SSIM",
@@ -47,7 +48,7 @@ def print_transfer(results: Results, console: Console) -> None:
             console.print(warning, style="bold red")
         if protocol == "paper":
             console.print(LEAK, style="red")
-        for metric in ("psnr", "ssim", "nmse"):
+        for metric in METRICS:
             console.print(_square(results, protocol, metric))
         console.print(_means(results, protocol))
     console.print("✗ loses to a rival   ≈ no better than a rival beyond its 95 % interval", style="dim")
@@ -61,19 +62,24 @@ def number(value: float | None, metric: str) -> str:
 
 
 def _square(results: Results, protocol: str, metric: str) -> Table:
-    """Sources down, targets across, mean ± std; one line for each method."""
+    """Sources down, targets across (of one source their mean too), mean ± std; one line for each method."""
     region, names = HEADLINE[protocol], results.head["modalities"]
     rows = {
         (row.method, row.given[0], row.target): row
         for row in results.select(protocol=protocol, region=region, metric=metric)
         if len(row.given) == 1
     }
+    sources, targets = ([name for name in names if any(name == key[k] for key in rows)] for k in (1, 2))
+    if len(sources) == 1 and len(targets) > 1:  # the paper's Table 5
+        means = results.select(protocol=protocol, region=region, metric=metric, group=MEAN)
+        rows |= {(row.method, sources[0], "mean"): row for row in means}
+        targets.append("mean")
     table = plain_table(f"{NAMES[metric]} {ARROWS[metric]}, {region}, mean ± standard deviation over subjects")
-    for title in ("given", "method", *names):
+    for title in ("given", "method", *targets):
         table.add_column(title, justify="left" if title in ("given", "method") else "right", no_wrap=True)
-    for source in names:
+    for source in sources:
         for method in METHODS:
-            cells = [_cell(rows, method, source, target) for target in names]
+            cells = [_cell(rows, method, source, target) for target in targets]
             if any(cell.plain for cell in cells):
                 table.add_row(source if method == "model" else "", Text(method, _dim(method)), *cells)
         table.add_section()

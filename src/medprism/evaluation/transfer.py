@@ -106,6 +106,7 @@ def evaluate_transfer(
         names = cache.modalities
         fitted = {f"{names[i]}→{names[j]}": n for (i, j), n in rivals.subjects.items()}
         leak = rules.LEAK if "paper" in protocols else None
+        about |= {"sources": [names[i] for i in scorer.sources], "makes": [names[j] for j in scorer.makes]}
         results = Results({**about, "leak": leak, "rivals": fitted}, summarise(scores, seed=seed))
         results.write(folder)
     print_transfer(results, console)

@@ -27,8 +27,9 @@ class Model(Trained):
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """The modalities that it was taught to make: those of which training had a scan."""
-        return tuple(name for name in self.modalities if name in self.typical_scales)
+        """The modalities that it was taught to make: those of which training had a scan, or the targets chosen then."""
+        taught = self.card.get("makes", self.modalities)
+        return tuple(name for name in self.modalities if name in taught and name in self.typical_scales)
 
     def predict(self, images: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
         """All modalities of one prepared subject, from the scans that are present.
@@ -38,7 +39,7 @@ class Model(Trained):
             present: (M,) bool.
 
         Returns:
-            (M, X, Y, Z) float32 normalised, within each modality's clip range.
+            (M, X, Y, Z) float32 normalised, within each modality's clip range; air of those that it does not make.
         """
         volume, here = tensors(images, present)
         air = self._air(here, border(volume, here))
@@ -73,7 +74,7 @@ class Model(Trained):
             UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
         """
         started = time.perf_counter()
-        targets = choose_targets(target, by_name(images, self.modalities), self.makes)
+        targets = choose_targets(target, by_name(images, self.takes), self.makes)
         case = self.case(images, reference)
         made, deviation = self._both(case, uncertainty, progress)
         foreground = self._foreground(case.scans, case.grid) & inside(case.volume.grid, case.grid)
@@ -146,7 +147,9 @@ class Model(Trained):
         low, high = (
             torch.tensor([self.recipe.normalisers[name].clip[end] for name in self.modalities]) for end in (0, 1)
         )
-        return made.clamp(low[:, None, None, None], high[:, None, None, None])
+        made = made.clamp(low[:, None, None, None], high[:, None, None, None])
+        taught = torch.tensor([name in self.makes for name in self.modalities])
+        return torch.where(taught[:, None, None, None], made, background[:, None, None, None])
 
     def _air(self, present: Tensor, own: Tensor) -> Tensor:
         """Normalised value of air: the scans' own where they are given, the typical one of CT, else 0: (M,)."""

@@ -73,7 +73,7 @@ def synthesize(
         job = jobs.job_of_files(
             image,
             lambda given: {n: out / f"{n}.nii.gz" for n in choose_targets(target, given, loaded.makes)},
-            loaded.modalities,
+            loaded.takes,
         )
         jobs.refuse_beside([job], job.images.values())
         tables.one_subject(loaded, job)
@@ -82,9 +82,11 @@ def synthesize(
     wanted = loaded.makes if target == "all" else choose_targets(target, (), loaded.makes)
 
     def outputs(subject: Subject, given: Sequence[str]) -> dict[str, Path]:
-        return {name: out / jobs.place(cohort, subject, name, given[0]) for name in wanted if name not in given}
+        return {
+            name: out / jobs.place(cohort, subject, name, given[0]) for name in wanted if name not in subject.images
+        }
 
-    todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
+    todo = jobs.jobs_of_cohort(cohort, loaded.takes, outputs)
     tables.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
         jobs.describe_bids(cohort, out, "Synthetic scans")

@@ -21,6 +21,8 @@ def one_subject(model: Model, job: Job) -> None:
     """Each modality of the model: given, to be made with the quality to expect, or absent."""
     table = Table("modality", "", "expected, as evaluated", title=title(model.card), title_justify="left")
     for name in model.modalities:
+        if name not in (*model.takes, *model.makes):
+            continue
         made = name in job.outputs
         role = f"given: {escape(job.images[name].name)}" if name in job.images else ""
         role = (
@@ -38,7 +40,7 @@ def whole_cohort(model: Model, cohort: Cohort, jobs: Sequence[Job]) -> None:
     kinds = Counter((tuple(job.images), tuple(job.outputs)) for job in jobs)
     for (given, made), count in kinds.most_common():
         table.add_row(str(count), " ".join(given), "\n".join(f"{n}  {expected(model.card, given, n)}" for n in made))
-    strange = sum(not set(subject.images) & set(model.modalities) for subject in cohort.subjects())
+    strange = sum(not set(subject.images) & set(model.takes) for subject in cohort.subjects())
     if strange:
         table.add_row(str(strange), "none that the model knows", "nothing")
     if complete := len(cohort.subjects()) - len(jobs) - strange:

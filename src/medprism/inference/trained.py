@@ -115,6 +115,11 @@ class Trained:
         """Canonical names in the order of the channels."""
         return self.recipe.modalities
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The modalities that it may be given: all, or those that training gave it."""
+        return tuple(name for name in self.modalities if name in self.card.get("sources", self.modalities))
+
     def embed(self, images: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
         """The representation of one prepared subject as each of its scans shows it.
 
@@ -143,7 +148,7 @@ class Trained:
         Raises:
             UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
         """
-        scans = read_scans(images, self.modalities)
+        scans = read_scans(images, self.takes)
         chosen = self.reference_of(list(scans), reference)
         return Case(scans, chosen, assemble(scans, replace(self.recipe, reference=chosen)))
 
@@ -161,7 +166,7 @@ class Trained:
         return {
             "Sources": [scan.path.name if scan.path is not None else name for name, scan in case.scans.items()],
             "SourceModalities": list(case.scans),
-            "AbsentModalities": [name for name in self.modalities if name not in case.scans],
+            "AbsentModalities": [name for name in self.takes if name not in case.scans],
             "ModelSHA256": self.card.get("sha256"),
             "ModelCohort": self.card.get("cohort"),
             "GeneratedBy": {"Name": "medprism", "Version": medprism.__version__},

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from medprism.data.batch import Batch
 from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
+from medprism.methods.distributed import mean, summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
 from medprism.models.classifier import Classifier, Represented
 
@@ -84,15 +85,19 @@ class Classification(nn.Module):
             backward: is called on the loss, if given.
 
         Returns:
-            The weighted sum `loss` and each term that is on; detached if `backward` is given.
+            The weighted sum `loss` and each term that is on, of the samples of all processes together; detached if
+            `backward` is given.
         """
         given = drawn_subsets(batch, epoch, self.modalities, self.seed, self.config.full)
         logits, scans = network(batch.images, given)
         assert isinstance(self.weights, Tensor)
-        terms = {"cross_entropy": F.cross_entropy(logits.float(), self.outputs(batch), self.weights)}
+        outputs = self.outputs(batch)
+        charged = F.cross_entropy(logits.float(), outputs, self.weights, reduction="sum")
+        charge, weight = summed(torch.stack([charged, self.weights[outputs].sum()])).unbind()
+        terms = {"cross_entropy": charge / weight}
         loss = terms["cross_entropy"]
         if self.config.invariance:
-            terms["invariance"] = mean_anchor_losses(scans.x_h, scans.owner).mean()
+            terms["invariance"] = mean(mean_anchor_losses(scans.x_h, scans.owner))
             loss = loss + self.config.invariance * terms["invariance"]
         if backward is not None:
             backward(loss)
@@ -124,6 +129,6 @@ class Classification(nn.Module):
         for subset in all_subsets(batch.present[0]):
             rows = subset[scans.source]
             some = Represented(scans.x_h[rows], scans.owner[rows], scans.source[rows])
-            mean = network.fused(some, len(batch)).mean(dim=0, keepdim=True)
-            right.append(float(int(network.head(mean).argmax()) == wanted))
+            pooled = network.fused(some, len(batch)).mean(dim=0, keepdim=True)
+            right.append(float(int(network.head(pooled).argmax()) == wanted))
         return torch.tensor([self.share[wanted] * sum(right) / len(right)], device=batch.images.device)

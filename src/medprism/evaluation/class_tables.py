@@ -1,0 +1,68 @@
+"""The table of a classification evaluation in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medprism.evaluation.comparison import caution
+from medprism.evaluation.results import Results
+from medprism.evaluation.subset_tables import columns_of, dots, interval
+from medprism.evaluation.subsets import ALL, ONE
+from medprism.evaluation.tables import number, plain_table
+
+NAMES = {"acc": "ACC ↑", "balanced_acc": "balanced ACC ↑", "auc": "AUC ↑", "f1": "F1 ↑"}
+
+
+def print_classification(results: Results, console: Console) -> None:
+    """Print every subset and the means over subsets, the rival beside the model."""
+    head = results.head
+    console.print()
+    console.print(
+        f"[bold]classification[/bold], {head['split']} split, {head['subjects']} subjects, {head['persons']} persons: "
+        + ", ".join(f"{count} {name}" for name, count in head["classes"].items())
+    )
+    if warning := caution(head["split"]):
+        console.print(warning, style="bold red")
+    console.print(subset_table(results))
+    console.print(means_table(results))
+    console.print("AUC and F1: mean over classes; majority: tells how frequent classes were in training", style="dim")
+
+
+def subset_table(results: Results) -> Table:
+    """A line for each subset: dots for what is given, and each number with its interval."""
+    names = results.head["modalities"]
+    table = plain_table("every subset, [95 % interval by person]")
+    for title in (*names, "n", *NAMES.values()):
+        table.add_column(title, justify="center" if title in names else "right", no_wrap=True)
+    rows = {(row.given, row.metric): row for row in results.select(method="model", group=ONE)}
+    size = 1
+    for given in dict.fromkeys(given for given, _ in rows):
+        if len(given) != size:
+            table.add_section()
+        size = len(given)
+        own = [rows[given, metric] for metric in NAMES]
+        table.add_row(*dots(given, names), str(max(row.n for row in own)), *map(interval, own))
+    return table
+
+
+def means_table(results: Results) -> Table:
+    """Means over subsets ± their spread over subsets, the full set between them."""
+    table = plain_table("means over subsets ± standard deviation over subsets")
+    columns = columns_of(results)
+    for title in ("", "method", *(title for title, _ in columns)):
+        table.add_column(title, justify="left" if title in ("", "method") else "right", no_wrap=True)
+    methods = list(dict.fromkeys(row.method for row in results.select(group=ALL)))
+    for metric, title in NAMES.items():
+        for method in methods:
+            cells = []
+            for _, group in columns:
+                rows = results.select(method=method, metric=metric, group=group)
+                rows = [row for row in rows if group != ONE or len(row.given) == len(results.head["modalities"])]
+                spread = f" ±{number(rows[0].std, metric)}" if rows and rows[0].std is not None else ""
+                cells.append(number(rows[0].mean, metric) + spread if rows else "–")
+            style = "" if method == "model" else "dim"
+            table.add_row(title if method == "model" else "", Text(method, style), *cells, style=style)
+        table.add_section()
+    return table
