@@ -17,7 +17,7 @@ from medprism.evaluation.protocols import LEAK
 from medprism.evaluation.results import Results
 from medprism.evaluation.summaries import MEAN
 from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
-from medprism.report import cohort, figures, measures, outlines, pictures, representation, subsets, tables
+from medprism.report import classes, cohort, figures, measures, outlines, pictures, representation, subsets, tables
 from medprism.report.runs import Run
 
 _TEMPLATES = PackageLoader("medprism.report", "templates")
@@ -61,7 +61,7 @@ def _run(run: Run) -> dict[str, Any]:
     """What the template shows of one run."""
     about: dict[str, Any] = {"name": run.name, "missing": run.missing, "facts": _facts(run), "protocols": []}
     about |= {"viewers": [], "ranked_by": "", "maps": {}, "caution": None, "split": "", "subjects": 0, "persons": 0}
-    about |= {"segmentation": None, "outlines": [], "modalities": []}
+    about |= {"segmentation": None, "classification": None, "outlines": [], "modalities": []}
     about |= {"measures": [] if run.measured is None else measures.measures(run.measured), "crops": 0}
     of = run.results or run.measured
     if of is None:
@@ -77,6 +77,9 @@ def _run(run: Run) -> dict[str, Any]:
         about["modalities"] = head["modalities"]
         if run.slices is not None:
             about["outlines"], about["ranked_by"] = outlines.outlines(run.slices, head["modalities"], head["regions"])
+    if run.results is not None and head["task"] == classes.TASK:
+        about |= {"classification": classes.classification(run.results), "modalities": head["modalities"]}
+        about["missing"] = [part for part in run.missing if part not in ("slices", "representation")]
     if run.results is None or head["task"] != "transfer":
         return about
     about["protocols"] = [_protocol(run.results, protocol) for protocol in _protocols(run.results)]
@@ -169,7 +172,7 @@ def _title(runs: Sequence[Run]) -> str:
     )
     if names:
         tasks = {run.results.head["task"] for run in runs if run.results is not None}
-        titles = {"transfer": "Modality transfer", subsets.TASK: "Segmentation"}
+        titles = {"transfer": "Modality transfer", subsets.TASK: "Segmentation", classes.TASK: "Classification"}
         return f"{' and '.join(title for task, title in titles.items() if task in tasks) or 'Evaluation'} on {names}"
     return f"Representation of {measured}" if measured else f"Training of {runs[0].name}"
 
