@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from medprism.data.batch import Batch
 from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
-from medprism.methods.distributed import summed
+from medprism.methods.distributed import mean, summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
 from medprism.models.segmenter import Segmented, Segmenter
 
@@ -105,7 +105,7 @@ class Segmentation(nn.Module):
             for name, value in self.terms(logits.float(), _coarser(label, logits)).items():
                 terms[name] = terms.get(name, value.new_zeros(())) + share * value
         if self.config.invariance and made.x_h is not None:
-            terms["invariance"] = _mean(mean_anchor_losses(made.x_h, made.owner))
+            terms["invariance"] = mean(mean_anchor_losses(made.x_h, made.owner))
         loss = torch.stack([getattr(self.config, name) * value for name, value in terms.items()]).sum()
         if backward is not None:
             backward(loss)
@@ -169,12 +169,6 @@ def soft_dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     voxels = (0, 2, 3, 4)
     both, either = summed(torch.stack([(guess * truth).sum(voxels), guess.sum(voxels) + truth.sum(voxels)]))
     return 1 - torch.mean((2 * both + SMOOTH) / (either + SMOOTH))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The mean of the values (N,) of all processes, each of which may have another N."""
-    total, count = summed(torch.stack([values.sum(), values.new_tensor(len(values))])).unbind()
-    return total / count
 
 
 def _coarser(label: Tensor, logits: Tensor) -> Tensor:
