@@ -10,7 +10,7 @@ from medprism.data.cohort import Cohort
 from medprism.errors import UserError
 from medprism.phantoms import cohort as module
 from medprism.phantoms.brain import Brain
-from medprism.phantoms.cohort import _Recipe, write_brain_cohort
+from medprism.phantoms.cohort import _Brains, write_brain_cohort
 
 EVEN = (0.7, 0.1, 0.2)
 
@@ -137,7 +137,7 @@ def test_missing_rate_holds_in_training_only_and_leaves_one(tmp_path, quick):
 
 
 def test_missing_rate_is_the_expected_share():
-    recipe = _Recipe(4000, 3.0, "A", 0.3, 0, (1.0, 0.0, 0.0))
+    recipe = _Brains(4000, 3.0, "A", 0.3, 0, (1.0, 0.0, 0.0))
     splits = recipe.splits()
     assert len(splits["training"]) == 4000
     kept = np.mean([len(recipe.present(i, splits)) for i in range(4000)]) / 4
@@ -147,7 +147,7 @@ def test_missing_rate_is_the_expected_share():
 
 @pytest.mark.parametrize("subjects", [1, 2, 3, 4, 10, 31])
 def test_splits_hold_everybody_once(subjects):
-    splits = _Recipe(subjects, 3.0, "A", 0.0, 0, EVEN).splits()
+    splits = _Brains(subjects, 3.0, "A", 0.0, 0, EVEN).splits()
     assert sorted(i for part in splits.values() for i in part) == list(range(subjects))
     if subjects >= 3:
         assert all(splits.values())

@@ -177,7 +177,8 @@ def paint_spine(
 
     def disc(points: Array) -> Array:
         _, _, width, phase = local(points)
-        return np.asarray(np.maximum(body(points) + 0.5, (0.38 - np.abs(phase - 0.5)) * width * 1.6), np.float32)
+        out: Array = np.maximum(body(points) + 0.5, (0.38 - np.abs(phase - 0.5)) * width * 1.6)
+        return out
 
     def arch(points: Array) -> Array:
         x, depth, width, phase = local(points)
@@ -186,7 +187,8 @@ def paint_spine(
         spine = np.maximum(np.abs(x) - 3.5, np.abs(depth + 0.72 * width + 30) - 12)
         wings = np.maximum(np.abs(x) - 1.7 * width, np.abs(depth + 0.72 * width + 7) - 4.5)
         bone = np.minimum(ring, np.minimum(spine, wings))
-        return np.asarray(np.maximum(bone, (np.abs(phase - 0.5) - 0.3) * 26), np.float32)
+        out: Array = np.maximum(bone, (np.abs(phase - 0.5) - 0.3) * 26)
+        return out
 
     def canal(points: Array) -> Array:
         x, depth, width, _ = local(points)
@@ -236,7 +238,8 @@ def _ribs(points: Array, wall: Array) -> Array:
     band = np.maximum(np.abs(phase) - 6.0, np.abs(wall - 6.5) - 4.5)
     arch = np.where(y > 0, -8 - 0.95 * np.abs(x), -110) - z
     last = np.maximum(-92 - along, along - 232)
-    return np.asarray(np.maximum(band, np.maximum(arch * 0.7, last)), np.float32)
+    out: Array = np.maximum(band, np.maximum(arch * 0.7, last))
+    return out
 
 
 def _sternum(points: Array, wall: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A cohort of phantom brains on disk."""
+"""A cohort of phantoms on disk: what brains and bodies share, and that of brains."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -23,7 +25,8 @@ from medprism.errors import UserError
 from medprism.io.atomic import whole_file
 from medprism.io.grid import Grid
 from medprism.io.nifti import Scan, new_scan, save_like
-from medprism.phantoms.brain import LABELS, REGIONS, Brain, brain_subject
+from medprism.phantoms.box import Array
+from medprism.phantoms.brain import LABELS, REGIONS, brain_subject
 from medprism.phantoms.scanner import scanner_preset
 
 log = logging.getLogger(__name__)
@@ -33,8 +36,34 @@ _SPLITS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
-class _Recipe:
-    """Everything that decides the bytes of a cohort."""
+class Phantom:
+    """What is written of one subject.
+
+    Attributes:
+        images: (X, Y, Z) float32 by modality.
+        label: (X, Y, Z) uint8.
+        affine: (4, 4) voxel → world mm.
+        class_label: Class of the subject.
+        truth: Parameters that made it.
+    """
+
+    images: Mapping[str, Array]
+    label: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+    class_label: int
+    truth: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the bytes of a cohort; a kind of phantom adds what it is and how one is made."""
+
+    kind: ClassVar[str]
+    modalities: ClassVar[tuple[str, ...]]
+    space: ClassVar[str]  # name of the world space for the NIfTI header
+    labels: ClassVar[dict[str, int]]
+    regions: ClassVar[dict[str, list[int]]]
+    classes: ClassVar[dict[str, int]]
 
     subjects: int
     spacing: float
@@ -44,13 +73,21 @@ class _Recipe:
     fractions: tuple[float, float, float]
     version: str = __version__
 
+    @property
+    def name(self) -> str:
+        """Name of the cohort."""
+        return f"phantom-{self.kind}-{self.scanner}"
+
+    def make(self, index: int) -> Phantom:
+        """One subject."""
+        raise NotImplementedError
+
     def check(self) -> None:
         """Raise UserError on a value that makes no cohort."""
-        scanner_preset(self.scanner)
         if self.subjects < 1:
             raise UserError(f"expected at least 1 subject, got {self.subjects}; raise --subjects")
         if not 0.5 <= self.spacing <= 10:
-            raise UserError(f"expected a spacing of 0.5 to 10 mm, got {self.spacing}; 1 to 3 is usual")
+            raise UserError(f"expected a spacing of 0.5 to 10 mm, got {self.spacing}; 1 to 5 is usual")
         if not 0 <= self.missing_rate < 1:
             raise UserError(f"expected a missing rate in [0, 1), got {self.missing_rate}; 0.3 drops 30 % of the scans")
         if self.seed < 0:
@@ -61,6 +98,7 @@ class _Recipe:
             )
 
     def names(self) -> list[str]:
+        """Of the subjects."""
         return [f"sub-{index + 1:04d}" for index in range(self.subjects)]
 
     def splits(self) -> dict[str, list[int]]:
@@ -80,11 +118,30 @@ class _Recipe:
     def present(self, index: int, splits: dict[str, list[int]] | None = None) -> tuple[str, ...]:
         """Modalities of a subject. Only training subjects lose scans: evaluation needs the truth."""
         if index not in (splits or self.splits())["training"]:
-            return MODALITIES
+            return self.modalities
         rng = np.random.default_rng([self.seed, index, *b"missing"])
-        kept = rng.random(len(MODALITIES)) >= self.missing_rate
-        kept[rng.integers(len(MODALITIES))] |= not kept.any()
-        return tuple(name for name, keep in zip(MODALITIES, kept, strict=True) if keep)
+        kept = rng.random(len(self.modalities)) >= self.missing_rate
+        kept[rng.integers(len(self.modalities))] |= not kept.any()
+        return tuple(name for name, keep in zip(self.modalities, kept, strict=True) if keep)
+
+
+@dataclass(frozen=True)
+class _Brains(Recipe):
+    kind: ClassVar[str] = "brain"
+    modalities: ClassVar[tuple[str, ...]] = MODALITIES
+    space: ClassVar[str] = "mni"
+    labels: ClassVar[dict[str, int]] = LABELS
+    regions: ClassVar[dict[str, list[int]]] = REGIONS
+    classes: ClassVar[dict[str, int]] = {"no enhancing tumour": 0, "enhancing tumour": 1}
+
+    def check(self) -> None:
+        scanner_preset(self.scanner)
+        super().check()
+
+    def make(self, index: int) -> Phantom:
+        brain = brain_subject(self.seed, index, self.spacing, self.scanner)
+        enhances = int((brain.label == LABELS["ET"]).any())
+        return Phantom(brain.images, brain.label, brain.affine, enhances, brain.truth)
 
 
 def write_brain_cohort(
@@ -123,7 +180,25 @@ def write_brain_cohort(
         UserError: A value out of range, `out` already holds something, or the disk is full.
     """
     first, second, third = fractions
-    recipe = _Recipe(subjects, float(spacing), scanner, float(missing_rate), seed, (first, second, third))
+    recipe = _Brains(subjects, float(spacing), scanner, float(missing_rate), seed, (first, second, third))
+    return write_cohort(out, recipe, workers, force=force)
+
+
+def write_cohort(out: str | os.PathLike[str], recipe: Recipe, workers: int, *, force: bool) -> Path:
+    """Write the subjects of a recipe and their cohort file, or what is still missing of them.
+
+    Args:
+        out: Folder to make.
+        recipe: What to make.
+        workers: Processes; 0 works in this one.
+        force: Replace a phantom cohort that is already there.
+
+    Returns:
+        Path of `cohort.json`.
+
+    Raises:
+        UserError: A value out of range, `out` already holds something, or the disk is full.
+    """
     recipe.check()
     folder = Path(out)
     try:
@@ -136,14 +211,16 @@ def write_brain_cohort(
         ) from error
 
 
-def _open(folder: Path, recipe: _Recipe, force: bool) -> None:
+def _open(folder: Path, recipe: Recipe, force: bool) -> None:
     """Leave `folder` holding this recipe and at most finished subjects of it."""
     note = folder / "phantom.json"
     ours = _read_note(note)
     if folder.exists() and ours is None and any(folder.iterdir()):
         raise UserError(f"expected a new or empty folder, got {folder}, which holds other files; choose another --out")
     wanted = json.loads(json.dumps(asdict(recipe)))
-    if ours is not None and (force or ours["recipe"] != wanted or (folder / "cohort.json").exists()):
+    if ours is not None and (
+        force or (ours.get("kind"), ours["recipe"]) != (recipe.kind, wanted) or (folder / "cohort.json").exists()
+    ):
         if not force:
             raise UserError(
                 f"expected a new folder, got {folder}, which holds a phantom cohort; use --force to replace it"
@@ -154,7 +231,7 @@ def _open(folder: Path, recipe: _Recipe, force: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(".sub-*"):
         shutil.rmtree(path)
-    _write_json(note, {"phantom": True, "kind": "brain", "recipe": wanted})
+    _write_json(note, {"phantom": True, "kind": recipe.kind, "recipe": wanted})
 
 
 def _read_note(note: Path) -> dict[str, object] | None:
@@ -166,12 +243,12 @@ def _read_note(note: Path) -> dict[str, object] | None:
     return content if isinstance(content, dict) and content.get("phantom") is True and "recipe" in content else None
 
 
-def _make_all(folder: Path, recipe: _Recipe, workers: int) -> None:
+def _make_all(folder: Path, recipe: Recipe, workers: int) -> None:
     todo = [i for i, name in enumerate(recipe.names()) if not (folder / name).exists()]
     if len(todo) < recipe.subjects:
         log.info("%d of %d subjects are already there", recipe.subjects - len(todo), recipe.subjects)
     columns = (
-        TextColumn("phantom brains"),
+        TextColumn(f"phantoms ({recipe.kind})"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -184,7 +261,7 @@ def _make_all(folder: Path, recipe: _Recipe, workers: int) -> None:
             progress.advance(task)
 
 
-def _run(folder: Path, recipe: _Recipe, todo: list[int], workers: int) -> Iterator[int]:
+def _run(folder: Path, recipe: Recipe, todo: list[int], workers: int) -> Iterator[int]:
     """Make the subjects in this process or in others, yielding after each."""
     if workers == 0 or not todo:
         for index in todo:
@@ -203,42 +280,47 @@ def _run(folder: Path, recipe: _Recipe, todo: list[int], workers: int) -> Iterat
             yield running[done]
 
 
-def _make(folder: Path, recipe: _Recipe, index: int) -> None:
+def _make(folder: Path, recipe: Recipe, index: int) -> None:
     """One subject's folder, complete or not there at all."""
     name = recipe.names()[index]
-    brain = brain_subject(recipe.seed, index, recipe.spacing, recipe.scanner)
-    reference = _reference(brain)
+    made = recipe.make(index)
+    reference = _reference(made, recipe.space)
     part = folder / f".{name}"
     part.mkdir()
     try:
         for modality in recipe.present(index):
-            save_like(brain.images[modality], reference, part / f"{name}-{modality}.nii.gz", kind="image")
-        save_like(brain.label, reference, part / f"{name}-seg.nii.gz", kind="label")
-        enhances = int((brain.label == LABELS["ET"]).any())
-        note = {"phantom": True, "person": name, "scanner": recipe.scanner, "class": enhances, "truth": brain.truth}
+            save_like(made.images[modality], reference, part / f"{name}-{modality}.nii.gz", kind="image")
+        save_like(made.label, reference, part / f"{name}-seg.nii.gz", kind="label")
+        note = {
+            "phantom": True,
+            "person": name,
+            "scanner": recipe.scanner,
+            "class": made.class_label,
+            "truth": made.truth,
+        }
         _write_json(part / "phantom.json", note)
         part.rename(folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _reference(brain: Brain) -> Scan:
-    """The grid of a phantom, in the space of MNI152."""
-    scan = new_scan(brain.label, Grid(brain.label.shape, brain.affine))
-    scan.header.set_sform(brain.affine, code="mni")
-    scan.header.set_qform(brain.affine, code="mni")
+def _reference(made: Phantom, space: str) -> Scan:
+    """The grid of a phantom, in a named space."""
+    scan = new_scan(made.label, Grid(made.label.shape, made.affine))
+    scan.header.set_sform(made.affine, code=space)
+    scan.header.set_qform(made.affine, code=space)
     return scan
 
 
-def _write_cohort(folder: Path, recipe: _Recipe) -> Path:
+def _write_cohort(folder: Path, recipe: Recipe) -> Path:
     names = recipe.names()
     content: dict[str, object] = {
-        "name": f"phantom-brain-{recipe.scanner}",
-        "modalities": list(MODALITIES),
-        "labels": LABELS,
-        "regions": REGIONS,
-        "classes": {"no enhancing tumour": 0, "enhancing tumour": 1},
-        "origin": {"phantom": True, "kind": "brain", **asdict(recipe)},
+        "name": recipe.name,
+        "modalities": list(recipe.modalities),
+        "labels": recipe.labels,
+        "regions": recipe.regions,
+        "classes": recipe.classes,
+        "origin": {"phantom": True, "kind": recipe.kind, **asdict(recipe)},
     }
     for split, indices in recipe.splits().items():
         content[split] = [_entry(folder, names[i], recipe.present(i)) for i in indices]

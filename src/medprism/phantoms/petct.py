@@ -58,8 +58,8 @@ class PetCt:
 # noise are chosen such that the spread in the liver is about 10 % for A and 20 % for B, which is as noisy as
 # patient 042 of ACRIN-NSCLC-FDG-PET.
 SCANNERS: dict[str, PetCt] = {
-    "A": PetCt("A", 5.0, 5.0, 40.0, 0.5, 120, 12, 3, 900, 2.0, 9.0),
-    "B": PetCt("B", 6.3, 5.0, 14.0, 1.0, 96, 12, 3, 600, 3.0, 14.0),
+    "A": PetCt("A", 5.0, 5.0, 28.0, 0.5, 120, 12, 3, 1200, 2.0, 9.0),
+    "B": PetCt("B", 6.3, 5.0, 6.0, 1.0, 96, 12, 3, 1500, 3.0, 14.0),
 }
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from medprism.errors import UserError
+from medprism.phantoms.body_cohort import write_body_cohort
 from medprism.phantoms.cohort import write_brain_cohort
+
+# Voxel side in mm: as of fast experiments on MRI, and as of PET.
+SPACING = {"brain": 3.0, "body": 4.5}
 
 
 def phantom(
-    anatomy: Literal["brain"],
+    anatomy: Literal["brain", "body"],
     *,
     out: Path,
     subjects: int = 32,
-    spacing: float = 3.0,
+    spacing: float | None = None,
+    domain: Literal["torso", "head-neck"] | None = None,
     scanner: Literal["A", "B"] = "A",
     missing_rate: float = 0.0,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
@@ -21,14 +27,19 @@ def phantom(
     workers: int = 0,
     force: bool = False,
 ) -> Path:
-    """Make a cohort of phantoms: T1, T1 with contrast agent, T2 and FLAIR of brains with tumours, and the labels.
+    """Make a cohort of phantoms.
+
+    `brain`: T1, T1 with contrast agent, T2 and FLAIR of brains with tumours, and the tumours' parts as labels.
+    `body`: CT, FDG-PET, and PET without attenuation correction, of persons half of whom have lesions, and these as
+    label.
 
     Args:
-        anatomy: what of the body; `brain`.
+        anatomy: what of the body.
         out: folder for the scans and their cohort.json.
         subjects: number of persons.
-        spacing: voxel side in mm.
-        scanner: preset; A and B differ in sequences, field and noise, as two hospitals do.
+        spacing: voxel side in mm; by default 3 for brains and 4.5 for bodies.
+        domain: field of view of `body`, torso by default: neck to hips, or vertex to upper chest. `brain` takes none.
+        scanner: preset; A and B differ in noise and sharpness, and in sequences or counts, as two hospitals do.
         missing_rate: part of the training subjects' scans to leave out at random.
         fractions: parts of the persons for training, validation and test.
         seed: of everything; the same seed gives the same bytes.
@@ -41,11 +52,26 @@ def phantom(
     Raises:
         UserError: a value out of range, the folder is in use, or the disk is full.
     """
-    del anatomy  # one so far
+    if anatomy == "brain" and domain is not None:
+        raise UserError(f"expected --domain with phantom body only, got {domain} with phantom brain; leave it out")
+    side = SPACING[anatomy] if spacing is None else spacing
+    if anatomy == "body":
+        return write_body_cohort(
+            out,
+            subjects=subjects,
+            spacing=side,
+            domain=domain or "torso",
+            scanner=scanner,
+            missing_rate=missing_rate,
+            fractions=fractions,
+            seed=seed,
+            workers=workers,
+            force=force,
+        )
     return write_brain_cohort(
         out,
         subjects=subjects,
-        spacing=spacing,
+        spacing=side,
         scanner=scanner,
         missing_rate=missing_rate,
         fractions=fractions,

@@ -1,0 +1,113 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medprism.cli import main
+from medprism.data.cohort import Cohort
+from medprism.data.prepare import prepare
+from medprism.errors import UserError
+from medprism.phantoms.body_cohort import Bodies, write_body_cohort
+from medprism.phantoms.verb import phantom
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bodies") / "out"
+    return write_body_cohort(out, subjects=4, spacing=8.0, domain="head-neck", scanner="B", missing_rate=0.5, seed=1)
+
+
+def test_the_cohort_reader_takes_it(written):
+    cohort = Cohort.load(written)
+    assert cohort.name == "phantom-head-neck-B"
+    assert cohort.origin["phantom"] is True
+    assert (cohort.origin["kind"], cohort.origin["domain"]) == ("body", "head-neck")
+    assert cohort.modalities == ("ct", "pet", "nac")
+    assert cohort.labels == {"background": 0, "lesion": 1}
+    assert cohort.regions == {"lesion": [1]}
+    assert sorted(subject.class_label for subject in cohort.subjects()) == [0, 0, 1, 1]
+    for subject in cohort.subjects():
+        images = [nib.load(cohort.root / path) for path in (*subject.images.values(), subject.seg)]
+        assert len({image.shape for image in images}) == 1
+        assert all(nib.aff2axcodes(image.affine) == ("R", "A", "S") for image in images)
+        assert int(images[0].header["sform_code"]) == 1
+        label = np.asarray(images[-1].dataobj)
+        assert label.dtype == np.uint8
+        assert subject.class_label == int(label.any())
+        note = json.loads((cohort.root / subject.subject / "phantom.json").read_text())
+        assert note["phantom"] is True
+        assert bool(note["truth"]["lesions"]) == bool(label.any())
+
+
+def test_missing_scans_are_of_the_training_subjects_only(written):
+    cohort = Cohort.load(written)
+    assert all(len(subject.images) == 3 for subject in (*cohort.validation, *cohort.test))
+    recipe = Bodies(400, 4.5, "A", 0.4, 0, (1.0, 0.0, 0.0), domain="torso")
+    splits = recipe.splits()
+    kept = [recipe.present(i, splits) for i in range(400)]
+    assert min(map(len, kept)) == 1
+    # a person who would lose all keeps one: 0.4³ of the persons
+    assert np.mean([len(k) for k in kept]) / 3 == pytest.approx(0.6 + 0.4**3 / 3, abs=0.05)
+
+
+def test_prepare_takes_the_usual_normalisers(written, tmp_path):
+    cache = prepare(written, out=tmp_path / "cache")
+    for split in ("training", "validation", "test"):
+        for entry in cache.subjects(split):
+            foreground = entry.foreground()
+            masks = [foreground[i] for i, there in enumerate(entry.present) if there]
+            for mask in masks:
+                assert 0.1 < mask.mean() < 0.9
+            for mask in masks[1:]:  # the scans agree on where the body is
+                assert (mask & masks[0]).sum() / (mask | masks[0]).sum() > 0.75
+            assert np.isfinite(entry.images()).all()
+
+
+def test_kinds_do_not_mix_in_a_folder(written):
+    folder = written.parent
+    (folder / "cohort.json").rename(folder / "cohort.kept")
+    try:
+        with pytest.raises(UserError, match="--force"):
+            write_body_cohort(folder, subjects=4, spacing=8.0, domain="torso", scanner="B", missing_rate=0.5, seed=1)
+    finally:
+        (folder / "cohort.kept").rename(folder / "cohort.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subjects": 0}, "subject"),
+        ({"spacing": 0.1}, "spacing"),
+        ({"missing_rate": 1.0}, "missing rate"),
+        ({"seed": -1}, "seed"),
+        ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),
+        ({"scanner": "C"}, "scanner"),
+        ({"domain": "leg"}, "domain"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        write_body_cohort(tmp_path / "out", **({"subjects": 3} | change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verb_refuses_a_field_of_view_for_brains(tmp_path, capsys):
+    with pytest.raises(UserError, match="--domain with phantom body only"):
+        phantom("brain", out=tmp_path / "out", domain="torso")
+    assert main(["phantom", "body", "--out", str(tmp_path / "out"), "--domain", "leg"]) == 2
+    assert "torso" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verb_chooses_spacing_and_field_of_view(tmp_path, monkeypatch):
+    from medprism.phantoms import verb
+
+    calls = {}
+    for name in ("write_body_cohort", "write_brain_cohort"):
+        monkeypatch.setattr(verb, name, lambda out, name=name, **options: calls.setdefault(name, options) and out)
+    phantom("body", out=tmp_path)
+    phantom("brain", out=tmp_path)
+    assert (calls["write_body_cohort"]["spacing"], calls["write_body_cohort"]["domain"]) == (4.5, "torso")
+    assert calls["write_brain_cohort"]["spacing"] == 3.0
+    assert "domain" not in calls["write_brain_cohort"]
