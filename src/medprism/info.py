@@ -63,7 +63,7 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
         return "evaluation", {**Results.read(path).head, "rows": json.loads((path / METRICS).read_text())["rows"]}
     card = load_card(path)
     if (path / "config.yaml").exists():
-        card["run"] = "complete" if (path / "done").exists() else "not finished; pretrain --resume auto goes on"
+        card["run"] = "complete" if (path / "done").exists() else "not finished; --resume auto goes on"
     return "model", card
 
 
@@ -111,12 +111,15 @@ def _of_model(card: Mapping[str, Any]) -> dict[str, Any]:
     """What people want to know of a model card."""
     config = card.get("config", {})
     metrics = card.get("metrics") or {}
-    psnr = card.get("validation_psnr")
     return {
         "kind": "model",
         "run": card.get("run"),
         "task": card.get("task"),
         "modalities": card["modalities"],
+        "takes": card.get("sources"),
+        "makes": card.get("makes"),
+        "regions": list(card.get("regions", ())),
+        "classes": list(card["classes"]) if card.get("task") == "classification" else None,
         "network": card["architecture"].get("network"),
         "patch": card["patch_size"],
         "spacing": card["spacing"] or OWN_SPACING,
@@ -124,13 +127,20 @@ def _of_model(card: Mapping[str, Any]) -> dict[str, Any]:
         "cohort": card.get("cohort"),
         "trained on": f"{len(card['training_persons'])} persons" if "training_persons" in card else None,
         "epochs": config.get("epochs"),
-        "validation": None if psnr is None else f"{psnr:.2f} dB PSNR",
+        "validation": _validation(card),
         "evaluated": metrics.get("split") if isinstance(metrics, Mapping) else None,
         "split hash": str(card.get("split_hash"))[:16],
         "weights": str(card["sha256"])[:16],
         "version": card.get("version"),
         "cite": card.get("citation"),
     }
+
+
+def _validation(card: Mapping[str, Any]) -> str | None:
+    """The score by which the best epoch was chosen."""
+    told = {"psnr": "{:.2f} dB PSNR", "dice": "Dice {:.3f}", "balanced_accuracy": "balanced accuracy {:.3f}"}
+    scores = {name: card.get(f"validation_{name}") for name in told}
+    return next((told[name].format(score) for name, score in scores.items() if score is not None), None)
 
 
 def _of_evaluation(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,3 +77,16 @@ def test_the_mean_score_is_balanced_accuracy_over_subjects_and_subsets():
 
 def test_nothing_to_score_without_a_class():
     assert len(objective().scores(network(), batch(PRESENT))) == 0
+
+
+def test_it_learns_to_tell_smooth_from_rough():
+    made, rule = network().train(), objective((1, 1, 1), invariance=0)
+    given = labelled((2, 7, 2, 7))
+    smooth = F.interpolate(given.images[::2, :, ::4, ::4, ::4], scale_factor=4.0, mode="trilinear")
+    given.images[::2] = smooth * given.present[::2, :, None, None, None]
+    step = torch.optim.Adam(made.parameters(), lr=1e-2)
+    for epoch in range(40):
+        step.zero_grad()
+        loss = rule.losses(made, given, epoch, torch.Tensor.backward)["loss"]
+        step.step()
+    assert loss < 0.2
