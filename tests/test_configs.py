@@ -13,13 +13,17 @@ from medprism.options import parse, parser_of
 from tests.training.runs import make_cache, table
 
 FOLDER = Path(medprism.__file__).parent / "configs"
-SHIPPED = [(path.parent.name, path.stem) for path in sorted(FOLDER.glob("*/*.yaml"))]
+SHIPPED = [(" ".join(path.relative_to(FOLDER).parts[:-1]), path.stem) for path in sorted(FOLDER.rglob("*.yaml"))]
 PRETRAIN = [name for verb, name in SHIPPED if verb == "pretrain"]
 ENDS = ["--data=cache", "--out=run"]
 
 
 def content(verb, name):
-    return yaml.safe_load((FOLDER / verb / f"{name}.yaml").read_text())
+    return yaml.safe_load(path_of(verb, name).read_text())
+
+
+def path_of(verb, name):
+    return FOLDER.joinpath(*verb.split(), f"{name}.yaml")
 
 
 def flat(nested, prefix=""):
@@ -42,7 +46,7 @@ def test_they_are_all_here():
 
 @pytest.mark.parametrize(("verb", "name"), SHIPPED)
 def test_found_by_name_and_parsed(verb, name):
-    assert parsed(verb, ["--config", name, *ENDS]) == parsed(verb, [f"--config={FOLDER / verb / name}.yaml", *ENDS])
+    assert parsed(verb, ["--config", name, *ENDS]) == parsed(verb, [f"--config={path_of(verb, name)}", *ENDS])
 
 
 @pytest.mark.parametrize("name", PRETRAIN)
@@ -57,11 +61,13 @@ def test_every_value_arrives_and_flags_win(name):
 
 
 @pytest.mark.parametrize("name", [name for verb, name in SHIPPED if verb == "sweep"])
-def test_every_variant_of_a_sweep_is_an_option_of_pretrain(name):
+def test_every_variant_of_a_sweep_has_options_of_its_commands(name):
     sweep = content("sweep", name)
-    for changes in sweep["variants"].values():
-        words = [f"--{option}={value}" for option, value in changes.items()]
-        parsed("pretrain", ["--config", sweep["base"], *ENDS, *words])
+    base = sweep["base"] if isinstance(sweep["base"], dict) else {"pretrain": sweep["base"]}
+    for stages in sweep["variants"].values():
+        for verb, changes in (stages if isinstance(sweep["base"], dict) else {"pretrain": stages}).items():
+            words = [f"--{option}={value}" for option, value in changes.items()]
+            parsed(verb, ["--config", base[verb], *ENDS, *words])
 
 
 def test_puir_is_the_papers():

@@ -1,20 +1,44 @@
 """The verb `sweep`: one configuration in several variants and seeds, trained, evaluated and compared.
 
-Ablation tables are such sweeps. What is done is kept, so a sweep that was killed goes on when it is called again.
+Ablation tables and curves of label efficiency are such sweeps. A variant is a pre-training, a fine-tuning, or one after
+the other. What is done is kept, so a sweep that was killed goes on when it is called again.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from medprism.errors import UserError
+
+if TYPE_CHECKING:
+    from medprism.data.cache import Cache
+
+PRETRAIN, SEGMENT = "pretrain", "finetune segment"
+STAGES = (PRETRAIN, SEGMENT)
+"""The verbs that a variant may have options of, in the order in which they are called."""
+EVALUATION, REPRESENTATION = "evaluation", "representation"
+WIDTH = 150  # of the tables: in a narrow terminal or a log their lines wrap, and lose no digits
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and the evaluation behind the last one of a variant.
+
+    Attributes:
+        verb: one of `STAGES`.
+        arguments: of its function.
+        place: `<out>/<variant>/seed-<s>` if this training is the variant's last, else None.
+    """
+
+    verb: str
+    arguments: dict[str, Any]
+    place: Path | None
 
 
 def sweep(
@@ -22,7 +46,7 @@ def sweep(
     data: Path,
     out: Path,
     variants: dict[str, dict[str, Any]],
-    base: str = "quickstart",
+    base: str | dict[str, str] = "quickstart",
     seeds: list[int] = [0],  # noqa: B006 - never changed; jsonargparse shows it in the help
     epochs: int | None = None,
     precision: Literal["32", "bf16"] = "32",
@@ -31,12 +55,18 @@ def sweep(
 ) -> Path:
     """Train, evaluate and compare variants of a configuration, each with each seed.
 
+    A variant that is pre-trained and then fine-tuned starts from its own pre-training; a pre-training with the same
+    options as another variant's is run once.
+
     Args:
         data: cache written by `medprism prepare`.
-        out: folder; each training is in `<variant>/seed-<s>/run`, its evaluation beside it.
-        variants: name of a variant: options of `medprism pretrain` that it changes, dotted, as in
-            `no-prior: {network.prior: none}`.
-        base: shipped configuration of `medprism pretrain`, or a YAML file, that all variants start from.
+        out: folder; each variant is in `<variant>/seed-<s>`: its training in `run`, the pre-training before it in
+            `pretrain`, its evaluation beside them.
+        variants: name of a variant: command: options that it changes, dotted, as in
+            `no-prior: {pretrain: {network.prior: none}, finetune segment: {}}`; only the options where `base` is one
+            name.
+        base: command: shipped configuration of it, or a YAML file, that all variants start from; one name is of
+            `medprism pretrain`.
         seeds: each variant is trained once with each.
         epochs: of each training; that of the base if not given.
         precision: of training and evaluation.
@@ -48,81 +78,120 @@ def sweep(
         The report that compares them.
 
     Raises:
-        UserError: a variant names an option that there is not, or a run in the folder has another configuration.
+        UserError: a variant names a command or an option that there is not, or a run in the folder has another
+            configuration.
     """
     # Here, so that the help need not wait for torch.
     from medprism.data.cache import Cache
     from medprism.evaluation.evaluate import evaluate
     from medprism.evaluation.representation.run import require_persons
-    from medprism.evaluation.representation.tables import comparison
-    from medprism.evaluation.results import Results
-    from medprism.options import parse, parser_of
+    from medprism.evaluation.variants import print_represented, print_variants
     from medprism.report.page import report
-    from medprism.training.pretrain import pretrain
 
     if not variants or not seeds:
         raise UserError("expected variants and seeds to sweep over, got none; see the shipped --config table4")
-    if representation:  # before hours of training
-        cache = Cache.open(data)
-        require_persons(cache.subjects("test"), split="test", cohort=cache.name)
-    parser = parser_of("pretrain", pretrain, "")
-    queue: dict[Path, dict[str, Any]] = {}
-    for name, changes in variants.items():
-        for seed in seeds:
-            place = Path(out) / name / f"seed-{seed}"
-            words = [f"--config={base}", f"--data={data}", f"--out={place / 'run'}", f"--seed={seed}", "--resume=auto"]
-            words += [f"--compute.precision={precision}", f"--compute.device={device}"]
-            words += [] if epochs is None else [f"--epochs={epochs}"]
-            words += [f"--{option}={json.dumps(value)}".replace('"', "") for option, value in changes.items()]
-            queue[place] = parse(parser, "pretrain", words)  # all of them before the first is trained
-
-    console = Console()
-    for number, (place, arguments) in enumerate(queue.items(), 1):
-        console.rule(f"{number} of {len(queue)}: {place.relative_to(out)}")
-        run = pretrain(**arguments)
-        if not (place / "evaluation" / "metrics.json").exists():
-            evaluate(run, data=Path(data), out=place / "evaluation", precision=precision, device=device)
-        measured = place / "representation"
-        if representation and not (measured / "metrics.json").exists():
-            evaluate(run, data=Path(data), out=measured, precision=precision, device=device, representation=True)
-    places = [place / "evaluation" for place in queue]
-    console.print(table({place.parent.name: [] for place in queue}, queue))
+    if isinstance(base, str):
+        base, variants = {PRETRAIN: base}, {name: {PRETRAIN: changes} for name, changes in variants.items()}
+    common = [f"--compute.precision={precision}", f"--compute.device={device}", "--resume=auto"]
+    common += [] if epochs is None else [f"--epochs={epochs}"]
+    queue = list(_queue(Path(data), Path(out), base, variants, seeds, common))  # all are parsed before one is trained
+    cache = Cache.open(data)  # what would fail after hours of training fails now
     if representation:
-        found: dict[str, list[Results]] = {}
-        for place in queue:
-            found.setdefault(place.parent.name, []).append(Results.read(place / "representation"))
-        console.print(comparison(found))
-        places += [place / "representation" for place in queue]
-    return report(places, out=Path(out) / "report.html", force=True)
+        require_persons(cache.subjects("test"), split="test", cohort=cache.name)
+    _require_labels(queue, cache)
+
+    console, verbs, parts = Console(), _verbs(), [EVALUATION, *([REPRESENTATION] if representation else [])]
+    for number, job in enumerate(queue, 1):
+        console.rule(f"{number} of {len(queue)}: {job.verb}, {job.arguments['out'].relative_to(out)}")
+        run = verbs[job.verb](**job.arguments)
+        if job.place is None:
+            continue
+        for part in parts:
+            place = job.place / part
+            if not (place / "metrics.json").exists():
+                measured = part == REPRESENTATION
+                evaluate(run, data=Path(data), out=place, precision=precision, device=device, representation=measured)
+    done = {part: {name: [Path(out) / name / f"seed-{s}" / part for s in seeds] for name in variants} for part in parts}
+    wide = Console(width=max(console.width, WIDTH))
+    for part, folders in done.items():
+        (print_represented if part == REPRESENTATION else print_variants)(folders, wide)
+    shown = [folder for folders in done.values() for own in folders.values() for folder in own]
+    return report(shown, out=Path(out) / "report.html", force=True)
 
 
-def table(names: Mapping[str, list[Path]], queue: Mapping[Path, Any]) -> Table:
-    """Mean over pairs, strict, of each variant: mean over seeds, and their spread if there are several.
+def _verbs() -> dict[str, Callable[..., Path]]:
+    from medprism import finetune
+    from medprism.training.pretrain import pretrain
+
+    return {PRETRAIN: pretrain, SEGMENT: finetune.segment}
+
+
+def _queue(
+    data: Path,
+    out: Path,
+    base: Mapping[str, str],
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: list[int],
+    common: list[str],
+) -> Iterator[Job]:
+    """All trainings in the order in which they are run, a pre-training before what starts from it.
 
     Args:
-        names: the variants in order.
-        queue: the folders of all trainings.
+        data: as of `sweep`.
+        out: as of `sweep`.
+        base: command -> configuration.
+        variants: name -> command -> changes.
+        seeds: of the trainings.
+        common: flags of all of them, which a variant may override.
     """
-    shown = Table("variant", "seeds", "PSNR dB", "SSIM", "NMSE", "PSNR − lookup", title="mean over pairs, strict")
-    for name in names:
-        rows = [means(place / "evaluation") for place in queue if place.parent.name == name]
-        cells = []
-        for metric in ("psnr", "ssim", "nmse", "difference"):
-            values = [row[metric] for row in rows]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.3f}{spread}")
-        shown.add_row(name, str(len(rows)), *cells)
-    return shown
+    from medprism.options import parse, parser_of
+
+    parsers = {verb: parser_of(verb, function, "") for verb, function in _verbs().items()}
+    pretrained: dict[str, Path] = {}  # what makes a pre-training the one that it is -> where it is
+    for name, stages in variants.items():
+        _check(name, stages, base)
+        for seed in seeds:
+            run, place = None, out / name / f"seed-{seed}"
+            chain = [verb for verb in STAGES if verb in stages]
+            for verb in chain:
+                last = verb == chain[-1]
+                words = [f"--config={base[verb]}", f"--data={data}", "--out=.", f"--seed={seed}", *common]
+                words += [f"--{option}={_typed(value)}" for option, value in stages[verb].items()]
+                arguments = parse(parsers[verb], verb, words)
+                arguments["out"] = place / ("run" if last else PRETRAIN)
+                if run is not None:
+                    arguments["init"] = run
+                if verb == PRETRAIN:
+                    run = pretrained.setdefault(repr({**arguments, "out": None}), arguments["out"])
+                    if run != arguments["out"] and not last:
+                        continue  # it is that of a variant before
+                    arguments["out"] = run
+                yield Job(verb, arguments, place if last else None)
 
 
-def means(evaluation: Path) -> dict[str, float]:
-    """PSNR, SSIM, NMSE in the foreground, and the PSNR's difference to `lookup`: means over source ≠ target."""
-    rows = json.loads((evaluation / "metrics.json").read_text())["rows"]
-    chosen = [
-        row
-        for row in rows
-        if row["group"] == "off-diagonal" and row["region"] == "foreground" and row["protocol"] == "strict"
-    ]
-    found = {row["metric"]: row["mean"] for row in chosen if row["method"] == "model"}
-    [difference] = [row["mean"] for row in chosen if row["method"] == "model-lookup" and row["metric"] == "psnr"]
-    return {**{metric: found[metric] for metric in ("psnr", "ssim", "nmse")}, "difference": difference}
+def _check(name: str, stages: Mapping[str, Any], base: Mapping[str, str]) -> None:
+    """Refuse a variant that is no pre-training, no fine-tuning and not one after the other."""
+    strange = [verb for verb in stages if verb not in base or verb not in STAGES]
+    if strange or not stages:
+        known, got = " or ".join(STAGES), ", ".join(strange) or "none"
+        raise UserError(f"expected options of {known}, each with a base, in variant {name}, got {got}")
+    for verb, changes in stages.items():
+        if not isinstance(changes, Mapping):
+            raise UserError(f"expected options of {verb} in variant {name}, as in `{verb}: {{}}`, got {changes}")
+        taken = {"out", "resume", "force"} | ({"init"} if len(stages) > 1 else set())
+        if own := sorted(taken.intersection(changes)):
+            raise UserError(f"expected options that a sweep leaves open in variant {name}, got {', '.join(own)}")
+
+
+def _typed(value: object) -> str:
+    """A value of YAML as it is typed behind an option."""
+    return json.dumps(value).replace('"', "")
+
+
+def _require_labels(queue: list[Job], cache: Cache) -> None:
+    """Stop if a fine-tuning that has not begun yet would miss labels, or a class in its share of them."""
+    from medprism.training.segment import label_voxels, share_of
+
+    new = [job.arguments for job in queue if job.verb == SEGMENT and not job.arguments["out"].exists()]
+    for fraction, seed in sorted({(each["fraction"], each["seed"]) for each in new}):
+        label_voxels(cache, share_of(cache.subjects("training"), fraction, seed))

@@ -1,0 +1,58 @@
+"""A labelled cohort and shipped sweeps, cut down to what trains in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from medprism.data.cohort import Cohort, Subject
+from medprism.data.prepare import prepare
+from medprism.io.nifti import save_like
+from medprism.options import CONFIGS
+from tests.data.scans import head, lesion
+
+MODALITIES = ("t1n", "t2w")
+TINY = {"patches": {"size": [16, 16, 16], "per_subject": 2, "validation": 1, "batch": 2}}
+SMALL_NETWORK = {"width": 4, "levels": 3}
+
+
+def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = ()) -> Path:
+    """Heads with a box as lesion; of the two to test on, one has none."""
+    subjects = []
+    for number in range(training + 3):
+        base, name = head(seed=number), f"s{number}"
+        label = lesion(base.grid, 0 if number == training + 1 else 1)
+        for modality, law in zip(MODALITIES, (base.array, 600 - base.array), strict=True):
+            seen = np.where(base.array > 0, law + 300 * label.array, 0).astype(np.float32)
+            save_like(seen, base, root / name / f"{modality}.nii.gz", kind="image")
+        if number not in unlabelled:
+            save_like(label.array, base, root / name / "seg.nii.gz", kind="label")
+        seg = None if number in unlabelled else f"{name}/seg.nii.gz"
+        subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in MODALITIES}, seg))
+    sides = (subjects[:training], [subjects[-1]], subjects[training:-1])
+    labels = {"background": 0, "lesion": 1}
+    cohort = Cohort("labelled", MODALITIES, labels, {}, root, *map(tuple, sides))
+    return prepare(cohort, out=root / "cache", margin=2).path
+
+
+def shipped(name: str) -> dict:
+    return yaml.safe_load((CONFIGS / "sweep" / f"{name}.yaml").read_text())
+
+
+def tiny(name: str, folder: Path) -> Path:
+    """A shipped sweep whose bases have small patches, and a small network where that is pre-trained."""
+    content = shipped(name)
+    base = content["base"]
+    made = {}
+    for verb, config in ({"pretrain": base} if isinstance(base, str) else base).items():
+        options = yaml.safe_load(CONFIGS.joinpath(*verb.split(), f"{config}.yaml").read_text())
+        options["patches"] |= TINY["patches"]
+        if verb == "pretrain":
+            options["network"] |= SMALL_NETWORK
+        path = folder / f"{verb.replace(' ', '-')}.yaml"
+        path.write_text(yaml.safe_dump(options))
+        made[verb] = str(path)
+    content["base"] = made["pretrain"] if isinstance(base, str) else made
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,160 @@
+"""Sweeps: which trainings they queue, what they refuse before the first, and every shipped one from end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medprism.cli import main
+from medprism.errors import UserError
+from medprism.evaluation.results import Results
+from medprism.options import known
+from medprism.sweep import PRETRAIN, SEGMENT, _queue
+from tests.sweeps import labelled_cache, shipped, tiny
+
+BASE = {PRETRAIN: "sts", SEGMENT: "sts"}
+
+
+def queue(variants, seeds=(0,), base=BASE, common=()):
+    return list(_queue(Path("cache"), Path("out"), base, variants, list(seeds), ["--resume=auto", *common]))
+
+
+def places(jobs):
+    return [(job.verb, str(job.arguments["out"].relative_to("out"))) for job in jobs]
+
+
+def test_a_pretraining_is_run_once_for_all_that_start_from_it():
+    jobs = queue(
+        {
+            "scratch": {SEGMENT: {"network.prior": "none"}},
+            "encoder": {SEGMENT: {"part": "encoder"}, PRETRAIN: {}},
+            "whole": {PRETRAIN: {}, SEGMENT: {}},
+            "other": {PRETRAIN: {"puir.invariance": 0}, SEGMENT: {}},
+        }
+    )
+    assert places(jobs) == [
+        (SEGMENT, "scratch/seed-0/run"),
+        (PRETRAIN, "encoder/seed-0/pretrain"),
+        (SEGMENT, "encoder/seed-0/run"),
+        (SEGMENT, "whole/seed-0/run"),
+        (PRETRAIN, "other/seed-0/pretrain"),
+        (SEGMENT, "other/seed-0/run"),
+    ]
+    starts = [job.arguments["init"] for job in jobs if job.verb == SEGMENT]
+    shared, own = Path("out/encoder/seed-0/pretrain"), Path("out/other/seed-0/pretrain")
+    assert starts == [None, shared, shared, own]
+    assert [job.place is None for job in jobs] == [job.verb == PRETRAIN for job in jobs]
+    assert jobs[0].arguments["network"].prior == "none"
+    assert jobs[4].arguments["puir"].invariance == 0
+
+
+def test_each_seed_is_pretrained_unless_a_variant_fixes_it():
+    whole = {PRETRAIN: {}, SEGMENT: {}}
+    jobs = queue({"whole": whole}, seeds=(0, 1))
+    assert [(job.verb, job.arguments["seed"]) for job in jobs] == [
+        (PRETRAIN, 0),
+        (SEGMENT, 0),
+        (PRETRAIN, 1),
+        (SEGMENT, 1),
+    ]
+    jobs = queue({"whole": {**whole, PRETRAIN: {"seed": 7}}}, seeds=(0, 1))
+    assert [(job.verb, job.arguments["seed"]) for job in jobs] == [(PRETRAIN, 7), (SEGMENT, 0), (SEGMENT, 1)]
+    assert jobs[1].arguments["init"] == jobs[2].arguments["init"]
+
+
+def test_a_pretraining_that_is_a_variant_itself_is_not_run_again():
+    jobs = queue({"transfer": {PRETRAIN: {}}, "whole": {PRETRAIN: {}, SEGMENT: {}}})
+    assert places(jobs) == [(PRETRAIN, "transfer/seed-0/run"), (SEGMENT, "whole/seed-0/run")]
+    assert jobs[1].arguments["init"] == Path("out/transfer/seed-0/run")
+
+
+def test_what_a_variant_says_wins_over_the_sweep():
+    [first, second] = queue({"a": {SEGMENT: {"epochs": 2}}, "b": {SEGMENT: {}}}, common=["--epochs=5"])
+    assert (first.arguments["epochs"], second.arguments["epochs"]) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ({"finetune": {}}, "got finetune"),
+        ({}, "got none"),
+        ({SEGMENT: None}, "as in `finetune segment: {}`"),
+        ({SEGMENT: {"segmenter.colour": 1}}, "colour"),
+        ({SEGMENT: {"out": "x"}}, "got out"),
+        ({PRETRAIN: {}, SEGMENT: {"init": "x"}}, "got init"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused(variant, told):
+    with pytest.raises(UserError, match=told):
+        queue({"odd": variant})
+
+
+def test_a_command_without_base_is_refused():
+    with pytest.raises(UserError, match="each with a base"):
+        queue({"whole": {PRETRAIN: {}, SEGMENT: {}}}, base={PRETRAIN: "sts"})
+
+
+def test_label_efficiency_changes_the_share_alone_and_not_the_number_of_steps():
+    variants = shipped("labels")["variants"]
+    jobs = [job for job in queue(variants) if job.verb == SEGMENT]
+    shares = [job.arguments["fraction"] for job in jobs]
+    assert shares == 2 * [0.2, 0.4, 0.6, 0.8, 1.0]
+    patches = [job.arguments["patches"].per_subject for job in jobs]
+    whole = queue({"all": {SEGMENT: {}}})[0].arguments["patches"].per_subject
+    assert [share * count for share, count in zip(shares, patches, strict=True)] == pytest.approx([whole] * 10, rel=0.1)
+    for method in (jobs[:5], jobs[5:]):
+        same = [{**job.arguments, "fraction": 0, "out": 0, "patches": job.arguments["patches"].size} for job in method]
+        assert len({repr(each) for each in same}) == 1
+    assert len([job for job in queue(variants) if job.verb == PRETRAIN]) == 1
+
+
+def test_rows_of_table_7_pretrain_as_those_of_table_4():
+    four, seven = shipped("table4")["variants"], shipped("table7")["variants"]
+    assert {name: stages[PRETRAIN] for name, stages in seven.items()} == four
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return labelled_cache(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.mark.slow
+def test_missing_labels_are_told_before_the_first_training(tmp_path, capsys):
+    data = labelled_cache(tmp_path, training=2, unlabelled=(1,))
+    config = tiny("table6", tmp_path)
+    assert main(["sweep", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "s1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", known("sweep"))
+def test_every_shipped_sweep_runs_and_goes_on(name, cache, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["sweep", "--config", str(tiny(name, tmp_path)), "--data", str(cache), "--out", str(out)]
+    words += ["--epochs", "1", "--device", "cpu"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    variants = shipped(name)["variants"]
+    for variant in variants:
+        assert variant in told
+        results = Results.read(out / variant / "seed-0" / "evaluation")
+        assert results.head["task"] == ("transfer" if name == "table4" else "segmentation")
+    page = (out / "report.html").read_text()
+    assert ("Label efficiency" in page) == (name == "labels")
+    assert ("TPR ↑" in told) == (name != "table4")
+    if name == "table6":
+        starts = {
+            variant: json.loads((out / variant / "seed-0/run/model/model.json").read_text()) for variant in variants
+        }
+        shared = json.loads((out / "encoder/seed-0/pretrain/model/model.json").read_text())["sha256"]
+        assert [starts[v]["initialised_from"] for v in ("scratch", "encoder", "whole")] == [None, shared, shared]
+        assert not (out / "whole/seed-0/pretrain").exists()
+        lost = out / "whole/seed-0/evaluation/metrics.json"
+        before = lost.read_text()
+        lost.unlink()
+        weights = out / "whole/seed-0/run/model/model.safetensors"
+        made = weights.stat().st_mtime_ns
+        assert main(words) == 0
+        assert weights.stat().st_mtime_ns == made
+        assert json.loads(lost.read_text())["rows"] == json.loads(before)["rows"]
