@@ -17,7 +17,18 @@ from medprism.evaluation.protocols import LEAK
 from medprism.evaluation.results import Results
 from medprism.evaluation.summaries import MEAN
 from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
-from medprism.report import classes, cohort, figures, measures, outlines, pictures, representation, subsets, tables
+from medprism.report import (
+    classes,
+    cohort,
+    figures,
+    labels,
+    measures,
+    outlines,
+    pictures,
+    representation,
+    subsets,
+    tables,
+)
 from medprism.report.runs import Run
 
 _TEMPLATES = PackageLoader("medprism.report", "templates")
@@ -48,6 +59,7 @@ def render(runs: Sequence[Run]) -> str:
         compared={protocol: tables.compare(_transfers(runs), protocol) for protocol in _shared(runs)},
         segmented=subsets.beside(runs),
         segmented_curve=subsets.beside_curve(runs),
+        efficiency=labels.efficiency(runs),
         compared_metrics=[f"{NAMES[metric]} {ARROWS[metric]}" for metric in ("psnr", "ssim", "nmse")],
         sides=cohort.sides(listed.subjects, about.head["modalities"]) if listed and about else [],
         cohort_of=listed.name if listed else "",
