@@ -6,6 +6,7 @@ import torch
 
 from medprism.evaluation.leakage import assert_no_leak
 from medprism.models import NetworkConfig, Prism
+from medprism.models.segmenter import Segmenter, SegmenterConfig
 
 
 def scans(batch=2, modalities=3, side=16):
@@ -50,3 +51,13 @@ def test_prism(source):
     with torch.no_grad():
         assert_no_leak(network.generate, scans())
         assert_no_leak(network.embed, scans())
+
+
+@pytest.mark.parametrize("config", [{"fusion": "mean"}, {"fusion": "gates"}, {"combine": "channels"}])
+@pytest.mark.parametrize("source", ["repeated", "tagged"])
+def test_segmenter(source, config):
+    torch.manual_seed(0)
+    shape = NetworkConfig(width=4, levels=3, source=source)
+    network = Segmenter(shape, SegmenterConfig(**config), 3, 2, (16, 16, 16)).eval()
+    with torch.no_grad():
+        assert_no_leak(network.segment, scans())

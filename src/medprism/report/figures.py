@@ -151,7 +151,7 @@ def by_missing(series: Sequence[tuple[str, Results, str]], regions: Sequence[str
     total = len(series[0][1].head["modalities"])
     groups = [ONE, *(missing(count) for count in range(1, total))]
     with styled():
-        figure = Figure(figsize=(max(4.2, 11.4 * min(1, len(regions) / 3)), 3.1))
+        figure = Figure(figsize=(max(5.2, min(12.5, 4.1 * len(regions))), 3.1))
         panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
         for axes, region in zip(panels, regions, strict=True):
             for number, (label, results, method) in enumerate(series):
