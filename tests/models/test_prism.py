@@ -103,20 +103,24 @@ def test_build_gives_the_same_network_back():
         build({"network": {"backbone": "unet", "colour": 1}, "modalities": 3, "patch_size": [16, 16, 16]})
 
 
-def test_tagged_source_goes_into_its_own_channel():
-    """The stem sees the scan in its own channel, ones in its tag's, zeros else."""
-    net = network(source="tagged")
+@pytest.mark.parametrize("channels", [0, 4])
+def test_tagged_source_goes_into_its_own_channel(channels):
+    """The stem sees the scan in its own channel, ones in its tag's, its table's channels if asked for, zeros else."""
+    net = network(source="tagged", intensity=channels)
     seen = []
     net.backbone.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
-    x = torch.randn(2, 1, 16, 16, 16)
-    net.encode(x, torch.tensor([2, 0]))
-    expected = torch.zeros(2, 6, 16, 16, 16)
+    x, source = torch.randn(2, 1, 16, 16, 16), torch.tensor([2, 0])
+    net.encode(x, source)
+    expected = torch.zeros(2, 6 + channels, 16, 16, 16)
     expected[0, 2], expected[1, 0], expected[0, 5], expected[1, 3] = x[0, 0], x[1, 0], 1, 1
+    if channels:
+        expected[:, 6:] = net.table(x, source).detach()
     assert torch.equal(seen[0], expected)
 
 
-def test_one_scan_stacked_enters_as_a_tagged_one():
-    net = network(source="tagged")
+@pytest.mark.parametrize("channels", [0, 4])
+def test_one_scan_stacked_enters_as_a_tagged_one(channels):
+    net = network(source="tagged", intensity=channels)
     images, present = torch.full((2, 3, 16, 16, 16), math.nan), torch.zeros(2, 3, dtype=torch.bool)
     x, source = torch.randn(2, 1, 16, 16, 16), torch.tensor([2, 0])
     images[0, 2], images[1, 0], present[0, 2], present[1, 0] = x[0, 0], x[1, 0], True, True

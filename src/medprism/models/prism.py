@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medprism.errors import UserError, expect
 from medprism.models.backbone import Backbone, divisor, pooled
-from medprism.models.lookup import LookupTables
+from medprism.models.intensity import IntensityTable
 from medprism.models.prior import Prior
 from medprism.models.swinunetr import SwinUNETR
 from medprism.models.unet import UNet
@@ -35,8 +35,9 @@ class NetworkConfig:
         source: how a scan enters. `repeated` over all M channels as in the paper: the network must find out by itself
             which modality it sees. `tagged`: in the channel of its modality, beside M channels that are one for it and
             zero else; it learns the imaging laws in far fewer steps.
-        lookup: add to what the decoder makes a learned function of the source's intensity, voxel by voxel, for each
-            pair of modalities (`LookupTables`).
+        intensity: channels of a learned table of each modality's intensities that enter beside the scan, with
+            `tagged`; 0 for none. What tells air from tissue in PET, and soft tissues of CT apart, is a small part of
+            the whole range.
     """
 
     backbone: Literal["unet", "swinunetr"] = "unet"
@@ -45,11 +46,14 @@ class NetworkConfig:
     prior: Literal["channel", "token", "none"] = "channel"
     fusion: Literal["paper", "release"] = "paper"
     source: Literal["repeated", "tagged"] = "repeated"
-    lookup: bool = False
+    intensity: int = 0
 
     def __post_init__(self) -> None:
         expect(self.width >= 1, "1 or more", "network.width", self.width)
         expect(2 <= self.levels <= 8, "2 to 8", "network.levels", self.levels)
+        expect(self.intensity >= 0, "0 or more", "network.intensity", self.intensity)
+        if self.source == "repeated":
+            expect(self.intensity == 0, "0 with source=repeated", "network.intensity", self.intensity)
         if self.backbone == "swinunetr":
             expect(self.width % 12 == 0, "a multiple of 12 with swinunetr", "network.width", self.width)
 
@@ -61,8 +65,7 @@ class Prism(nn.Module):
         config: the shape.
         modalities: M, both the channels of the stem and of the output.
         patch_size: sides of the training patches in voxels; they fix the prior's size.
-        outputs: channels of the output; M, to generate all modalities, if not given; 0 for a network without decoder,
-            which goes as far as x_h.
+        outputs: channels of the output; M, to generate all modalities, if not given.
 
     Raises:
         UserError: a patch side is no multiple of the backbone's stride.
@@ -74,11 +77,9 @@ class Prism(nn.Module):
         super().__init__()
         self.config, self.modalities, self.patch_size = config, modalities, tuple(patch_size)
         extra = {"levels": config.levels} if config.backbone == "unet" else {}
-        stem = modalities * (1 if config.source == "repeated" else 2)
-        self.lookup = LookupTables(modalities) if config.lookup and outputs is None else None
-        self.backbone: Backbone = BACKBONES[config.backbone](
-            stem, modalities if outputs is None else outputs, width=config.width, **extra
-        )
+        stem = modalities * (1 if config.source == "repeated" else 2) + config.intensity
+        self.table = IntensityTable(modalities, config.intensity) if config.intensity else None
+        self.backbone: Backbone = BACKBONES[config.backbone](stem, outputs or modalities, width=config.width, **extra)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
             raise UserError(
@@ -119,7 +120,7 @@ class Prism(nn.Module):
         tagged = x.new_zeros((len(x), 2 * self.modalities, *x.shape[2:]))
         tagged[rows, source] = x[:, 0]
         tagged[rows, self.modalities + source] = 1
-        return tagged
+        return tagged if self.table is None else torch.cat([tagged, self.table(x, source)], dim=1)
 
     def stacked(self, images: Tensor, present: Tensor) -> Tensor:
         """All present scans (B, M, X, Y, Z) at once, as the stem takes them.
@@ -131,7 +132,12 @@ class Prism(nn.Module):
         if self.config.source == "repeated":
             mean = given.sum(dim=1, keepdim=True) / here.sum(dim=1, keepdim=True)
             return torch.where(here, images, mean)
-        return torch.cat([given, here.expand_as(images).to(images.dtype)], dim=1)
+        parts = [given, here.expand_as(images).to(images.dtype)]
+        if self.table is not None:
+            owner, source = pairs(present)
+            found = self.table(images[present][:, None], source)
+            parts.append(found.new_zeros((len(images), *found.shape[1:])).index_add(0, owner, found))
+        return torch.cat(parts, dim=1)
 
     def personalise(self, z: Tensor) -> Tensor:
         """Bottleneck z (N, C, x, y, z) to x_h, the same shape; without a prior x_h is z."""
@@ -145,13 +151,12 @@ class Prism(nn.Module):
         """One source a row: scans (N, 1, X, Y, Z) of modalities (N,) to z, x_h and images (N, M, X, Y, Z)."""
         *skips, z = self.encode(x, source)
         x_h = self.personalise(z)
-        images = self.decode(skips, x_h)
-        return z, x_h, images if self.lookup is None else images + self.lookup(x, source)
+        return z, x_h, self.decode(skips, x_h)
 
     def generate(self, images: Tensor, present: Tensor) -> Tensor:
         """All modalities from the scans that are present, in one decode.
 
-        x_h, the skips and what is looked up are means over the given sources (Algorithm 2 at inference).
+        x_h and the skips are the means over the given sources (Algorithm 2 at inference).
 
         Args:
             images: (B, M, X, Y, Z) normalised; content where `present` is False is never read.
@@ -161,13 +166,9 @@ class Prism(nn.Module):
             (B, M, X, Y, Z).
         """
         owner, source = pairs(present)
-        scans = images[present][:, None]
-        *skips, z = self.encode(scans, source)
+        *skips, z = self.encode(images[present][:, None], source)
         means = [mean_by_owner(f, owner, len(present)) for f in (*skips, self.personalise(z))]
-        made = self.decode(means[:-1], means[-1])
-        if self.lookup is not None:
-            made = made + mean_by_owner(self.lookup(scans, source), owner, len(present))
-        return made
+        return self.decode(means[:-1], means[-1])
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled x_h of each present scan: (B, M, C), zero where absent."""

@@ -73,5 +73,5 @@ def encoder_names(network: Prism | Segmenter | Classifier) -> list[str]:
     """Names of the encoder's parameters in a network."""
     parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder")
     before = "" if isinstance(network, Prism) else "prism."
-    starts = tuple(f"{before}backbone.{part}" for part in parts)
+    starts = (f"{before}table", *(f"{before}backbone.{part}" for part in parts))
     return [name for name, _ in network.named_parameters() if name.startswith(starts)]

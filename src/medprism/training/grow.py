@@ -41,9 +41,12 @@ def grown(
             if network.config.source == "repeated":
                 rows = weight.sum(dim=0, keepdim=True).expand(len(places), *weight.shape[1:]) / len(places)
             else:
-                scans, tags = weight[: len(known)], weight[len(known) :]
-                rows = torch.cat([_moved(scans, places), _moved(tags, places)])
+                first, second = len(known), 2 * len(known)
+                scans, tags, table = weight[:first], weight[first:second], weight[second:]
+                rows = torch.cat([_moved(scans, places), _moved(tags, places), table])
             made[f"{name}.weight"] = rows.movedim(0, 1).contiguous()
+    if "table.values" in state:
+        made["table.values"] = _moved(state["table.values"], places)
     return made
 
 
