@@ -9,9 +9,9 @@ from medprism.training.grow import grown
 KNOWN, MORE = ("pet", "ct"), ("ct", "nac", "pet")
 
 
-def both(source):
+def both(source, intensity=0):
     torch.manual_seed(0)
-    shape = NetworkConfig(width=4, levels=3, source=source)
+    shape = NetworkConfig(width=4, levels=3, source=source, intensity=intensity)
     old, new = (Prism(shape, count, (16, 16, 16)).eval() for count in (2, 3))
     state = grown(old.state_dict(), new, KNOWN, MORE)
     fitting = {name: value for name, value in state.items() if "head" not in name}
@@ -19,9 +19,9 @@ def both(source):
     return old, new
 
 
-@pytest.mark.parametrize("source", ["tagged", "repeated"])
-def test_known_modalities_pass_as_before(source):
-    old, new = both(source)
+@pytest.mark.parametrize(("source", "intensity"), [("tagged", 0), ("tagged", 3), ("repeated", 0)])
+def test_known_modalities_pass_as_before(source, intensity):
+    old, new = both(source, intensity)
     x = torch.randn(1, 1, 16, 16, 16)
     for name in KNOWN:
         here, there = (torch.tensor([names.index(name)]) for names in (KNOWN, MORE))

@@ -65,7 +65,8 @@ class Prism(nn.Module):
         config: the shape.
         modalities: M, both the channels of the stem and of the output.
         patch_size: sides of the training patches in voxels; they fix the prior's size.
-        outputs: channels of the output; M, to generate all modalities, if not given.
+        outputs: channels of the output; M, to generate all modalities, if not given; 0 for a network without decoder,
+            which goes as far as x_h.
 
     Raises:
         UserError: a patch side is no multiple of the backbone's stride.
@@ -79,7 +80,8 @@ class Prism(nn.Module):
         extra = {"levels": config.levels} if config.backbone == "unet" else {}
         stem = modalities * (1 if config.source == "repeated" else 2) + config.intensity
         self.table = IntensityTable(modalities, config.intensity) if config.intensity else None
-        self.backbone: Backbone = BACKBONES[config.backbone](stem, outputs or modalities, width=config.width, **extra)
+        outputs = modalities if outputs is None else outputs
+        self.backbone: Backbone = BACKBONES[config.backbone](stem, outputs, width=config.width, **extra)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
             raise UserError(
