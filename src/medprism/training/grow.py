@@ -21,8 +21,8 @@ def grown(
     - `network.source: repeated`: a scan enters through all channels at once, so only the sum of their weights counts.
       It is kept, shared evenly: a new scan passes the very weights that the known ones pass, as in the paper, where
       NAC-PET is repeated over the channels of PET and CT (section 4.3).
-    - `tagged`: its two channels of the stem, and its table of intensities, start as the mean of the known ones'; the scan
-      enters as one of no known kind, and training tells it apart.
+    - `tagged`: its two channels of the stem, and its table of intensities, start as the mean of the known ones'; the
+      scan enters as one of no known kind, and training tells it apart.
 
     Args:
         state: weights by name in the old prism.
