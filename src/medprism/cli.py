@@ -61,17 +61,17 @@ VERBS = {
         "medprism pretrain --config puir --data cache --out run",
     ),
     "finetune segment": Verb(
-        "medprism.finetune:segment",
+        "medprism.finetune:finetune_segment",
         "train one network that segments with whatever scans there are",
         "medprism finetune segment --config sts --data cache --init run --out segmenter",
     ),
     "finetune classify": Verb(
-        "medprism.finetune:classify",
+        "medprism.finetune:finetune_classify",
         "train one network that tells a person's class from any of the scans",
         "medprism finetune classify --data cache --init run --out classifier",
     ),
     "finetune transfer": Verb(
-        "medprism.finetune:transfer",
+        "medprism.finetune:finetune_transfer",
         "train a model that makes some modalities of others, new ones too",
         "medprism finetune transfer --source nac --target pet,ct --data cache --out run",
     ),

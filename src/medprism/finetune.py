@@ -23,7 +23,7 @@ from medprism.training.segment import train_segmentation
 from medprism.training.transfer import train_transfer
 
 
-def segment(
+def finetune_segment(
     *,
     data: Path,
     out: Path,
@@ -93,7 +93,7 @@ def segment(
     return run
 
 
-def classify(
+def finetune_classify(
     *,
     data: Path,
     out: Path,
@@ -160,7 +160,7 @@ def classify(
     return run
 
 
-def transfer(
+def finetune_transfer(
     *,
     data: Path,
     out: Path,

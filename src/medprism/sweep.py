@@ -123,7 +123,7 @@ def _verbs() -> dict[str, Callable[..., Path]]:
     from medprism import finetune
     from medprism.training.pretrain import pretrain
 
-    return {PRETRAIN: pretrain, SEGMENT: finetune.segment}
+    return {PRETRAIN: pretrain, SEGMENT: finetune.finetune_segment}
 
 
 def _queue(

@@ -72,7 +72,7 @@ def make_labelled(root: Path, holes=HOLES, regions=REGIONS, without: tuple[str, 
 def segment(cache: Path, out: Path, **changes) -> Path:
     """Fine-tune in this process, by the verb's function."""
     torch.set_num_threads(1)
-    return finetune.segment(data=cache, out=out, **{**SMALL, **changes})
+    return finetune.finetune_segment(data=cache, out=out, **{**SMALL, **changes})
 
 
 def tune(cache: Path, out: Path, **changes) -> Path:

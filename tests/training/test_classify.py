@@ -10,7 +10,7 @@ import medprism
 from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.errors import UserError
-from medprism.finetune import classify
+from medprism.finetune import finetune_classify as classify
 from medprism.io.nifti import save_like
 from medprism.models import NetworkConfig
 from medprism.models.classifier import ClassifierConfig

@@ -55,7 +55,7 @@ def compared(start, model):
     return network, filled, {name for name, value in after.items() if torch.equal(value, before[name])}
 
 
-@pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, source="tagged", prior="token", lookup=True), SWIN])
+@pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, source="tagged", prior="token", intensity=4), SWIN])
 def test_the_whole_model_but_its_head(tmp_path, cache, shape):
     model = saved(tmp_path / "model", cache, shape)
     start = Start.of(model, "model", NetworkConfig(), cache)

@@ -11,7 +11,7 @@ from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.errors import UserError
 from medprism.evaluation.results import Results
-from medprism.finetune import transfer
+from medprism.finetune import finetune_transfer as transfer
 from medprism.io.nifti import save_like
 from medprism.models import NetworkConfig
 from medprism.training.fit import Compute
