@@ -84,7 +84,7 @@ def test_it_learns_to_tell_smooth_from_rough():
     given = labelled((2, 7, 2, 7))
     smooth = F.interpolate(given.images[::2, :, ::4, ::4, ::4], scale_factor=4.0, mode="trilinear")
     given.images[::2] = smooth * given.present[::2, :, None, None, None]
-    step = torch.optim.Adam(made.parameters(), lr=1e-2)
+    step = torch.optim.Adam(made.parameters(), lr=3e-3)
     for epoch in range(100):
         step.zero_grad()
         loss = rule.losses(made, given, epoch, torch.Tensor.backward)["loss"]
