@@ -23,7 +23,7 @@ def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = 
         base, name = head(seed=number), f"s{number}"
         label = lesion(base.grid, 0 if number == training + 1 else 1)
         for modality, law in zip(MODALITIES, (base.array, 600 - base.array), strict=True):
-            seen = np.where(base.array > 0, law + 300 * label.array, 0).astype(np.float32)
+            seen = np.where(base.array > 0, law + 300.0 * label.array, 0).astype(np.float32)
             save_like(seen, base, root / name / f"{modality}.nii.gz", kind="image")
         if number not in unlabelled:
             save_like(label.array, base, root / name / "seg.nii.gz", kind="label")
