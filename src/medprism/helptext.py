@@ -84,7 +84,8 @@ def tidy(parser: ArgumentParser) -> None:
     required = [action for action in own if action.option_strings and action.required]
     words = [_spoken(action) for action in own if not action.option_strings]
     words += [f"{_flag(action)} {action.metavar}" for action in required]
-    parser.usage = " ".join([parser.prog, *words, "[options]"])
+    usage = " ".join([parser.prog, *words, "[options]"])
+    parser.usage = "\n".join(textwrap.wrap(usage, 70, subsequent_indent="    ", break_on_hyphens=False))
 
 
 class HelpFormatter(DefaultHelpFormatter):

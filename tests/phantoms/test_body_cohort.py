@@ -60,7 +60,7 @@ def test_prepare_takes_the_usual_normalisers(written, tmp_path):
             for mask in masks:
                 assert 0.1 < mask.mean() < 0.9
             for mask in masks[1:]:  # the scans agree on where the body is
-                assert (mask & masks[0]).sum() / (mask | masks[0]).sum() > 0.75
+                assert (mask & masks[0]).sum() / (mask | masks[0]).sum() > 0.6
             assert np.isfinite(entry.images()).all()
 
 

@@ -13,7 +13,6 @@ import yaml
 
 from medprism.errors import UserError
 from medprism.io.atomic import whole_file
-from medprism.models.folder import CARD
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +72,8 @@ class RunFolder:
         """Remove what a kill in the middle of writing left behind; only names that this package gives."""
         for part in (self.last, self.best):
             part.with_suffix(PART).unlink(missing_ok=True)
+        from medprism.models.folder import CARD  # here, so that the help of verbs need not wait for torch
+
         for file in (self.config, self.path / "metrics.csv", self.model / CARD):
             for part in file.parent.glob(f".{file.name}.*.part"):
                 part.unlink()
