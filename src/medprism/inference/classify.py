@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medprism.errors import UserError
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
-    from medprism.inference.classification import Classification
     from medprism.inference.jobs import Job
 
 
@@ -51,7 +50,7 @@ def classify(
     out = Path(out)
     loaded = ClassificationModel.load(model, device, precision=precision)
 
-    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Classification]:
+    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Any]:
         return {"class": loaded.classify(job.images, progress=progress)}
 
     facts = {"ModelSHA256": loaded.card.get("sha256")}
