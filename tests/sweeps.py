@@ -54,5 +54,5 @@ def tiny(name: str, folder: Path) -> Path:
         made[verb] = str(path)
     content["base"] = made["pretrain"] if isinstance(base, str) else made
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))  # the first variant is what others are compared with
     return path

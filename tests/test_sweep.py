@@ -140,6 +140,8 @@ def test_every_shipped_sweep_runs_and_goes_on(name, cache, tmp_path, capsys):
         assert variant in told
         results = Results.read(out / variant / "seed-0" / "evaluation")
         assert results.head["task"] == ("transfer" if name == "table4" else "segmentation")
+    first = next(iter(variants))
+    assert f"− {first}" in told
     page = (out / "report.html").read_text()
     assert ("Label efficiency" in page) == (name == "labels")
     assert ("TPR ↑" in told) == (name != "table4")
