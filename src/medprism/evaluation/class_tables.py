@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medprism.evaluation.comparison import caution
-from medprism.evaluation.results import Results
+from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_tables import columns_of, dots, interval
 from medprism.evaluation.subsets import ALL, ONE
 from medprism.evaluation.tables import number, plain_table
@@ -48,21 +48,26 @@ def subset_table(results: Results) -> Table:
 
 
 def means_table(results: Results) -> Table:
-    """Means over subsets ± their spread over subsets, the full set between them."""
+    """Means over subsets ± their spread over subsets, the rival below the model; the full set between them."""
     table = plain_table("means over subsets ± standard deviation over subsets")
-    columns = columns_of(results)
-    for title in ("", "method", *(title for title, _ in columns)):
+    for title in ("", "method", *NAMES.values()):
         table.add_column(title, justify="left" if title in ("", "method") else "right", no_wrap=True)
     methods = list(dict.fromkeys(row.method for row in results.select(group=ALL)))
-    for metric, title in NAMES.items():
+    for title, group in columns_of(results):
         for method in methods:
             cells = []
-            for _, group in columns:
-                rows = results.select(method=method, metric=metric, group=group)
-                rows = [row for row in rows if group != ONE or len(row.given) == len(results.head["modalities"])]
-                spread = f" ±{number(rows[0].std, metric)}" if rows and rows[0].std is not None else ""
-                cells.append(number(rows[0].mean, metric) + spread if rows else "–")
+            for metric in NAMES:
+                row = mean_row(results, method, metric, group)
+                spread = f" ±{number(row.std, metric)}" if row is not None and row.std is not None else ""
+                cells.append("–" if row is None else number(row.mean, metric) + spread)
             style = "" if method == "model" else "dim"
             table.add_row(title if method == "model" else "", Text(method, style), *cells, style=style)
         table.add_section()
     return table
+
+
+def mean_row(results: Results, method: str, metric: str, group: str) -> Row | None:
+    """The row of a mean over subsets, or of the full set for group `subset`."""
+    rows = results.select(method=method, metric=metric, group=group)
+    full = len(results.head["modalities"])
+    return next((row for row in rows if group != ONE or len(row.given) == full), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from medprism.errors import expect
@@ -76,7 +77,7 @@ class Classifier(nn.Module):
         self.fusion = GatedFusion([channels], modalities) if config.fusion == "gates" else MeanFusion()
         self.head = nn.Sequential(
             nn.Dropout(config.dropout),
-            nn.Linear(channels, config.hidden),
+            nn.Linear(2 * channels, config.hidden),
             nn.SiLU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, classes),
@@ -105,11 +106,15 @@ class Classifier(nn.Module):
         return Represented(self.prism.personalise(z), owner, source)
 
     def fused(self, scans: Represented, subjects: int) -> Tensor:
-        """What the scans of each of B subjects say together, pooled over space: (B, C)."""
-        return pooled(self.fusion([scans.x_h], scans.owner, scans.source, subjects)[0])
+        """What the scans of each of B subjects say together: mean and maximum over space, (B, 2 C).
+
+        The mean alone says little of something small in one place.
+        """
+        x_h = self.fusion([scans.x_h], scans.owner, scans.source, subjects)[0]
+        return torch.cat([pooled(x_h), x_h.float().amax(dim=(2, 3, 4))], dim=1)
 
     def features(self, images: Tensor, present: Tensor) -> Tensor:
-        """Pooled x_h over the given scans (B, C), which `head` classifies; arguments as for `represent`."""
+        """Pooled x_h over the given scans (B, 2 C), which `head` classifies; arguments as for `represent`."""
         return self.fused(self.represent(images, present), len(present))
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medprism.evaluation.class_tables import NAMES
+from medprism.evaluation.class_tables import NAMES, mean_row
 from medprism.evaluation.classification import MAJORITY, TASK
 from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_tables import columns_of
@@ -24,7 +24,7 @@ def classification(results: Results) -> dict[str, Any]:
         "counts": ", ".join(f"{count} {name}" for name, count in counts.items()),
         "metrics": list(NAMES.values()),
         "cards": [
-            (title, *(_mean(results, method, metric, ALL) for method in ("model", MAJORITY)))
+            (title, *(_cell(mean_row(results, method, metric, ALL)) for method in ("model", MAJORITY)))
             for metric, title in NAMES.items()
         ],
         "lines": lines(results),
@@ -52,17 +52,10 @@ def means(results: Results) -> list[tuple[str, str, list[Cell]]]:
     methods = dict.fromkeys(row.method for row in results.select(group=ALL))
     groups = [group for _, group in columns_of(results)]
     return [
-        (title, method, [_mean(results, method, metric, group) for group in groups])
+        (title, method, [_cell(mean_row(results, method, metric, group)) for group in groups])
         for metric, title in NAMES.items()
         for method in methods
     ]
-
-
-def _mean(results: Results, method: str, metric: str, group: str) -> Cell:
-    """A mean over subsets, or the full set for group `subset`."""
-    rows = results.select(method=method, metric=metric, group=group)
-    full = len(results.head["modalities"])
-    return _cell(next((row for row in rows if group != ONE or len(row.given) == full), None))
 
 
 def _cell(row: Row | None, *, colour: bool = False) -> Cell:
