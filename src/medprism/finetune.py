@@ -168,7 +168,7 @@ def finetune_transfer(
     target: tuple[str, ...],
     init: Path | None = None,
     part: Literal["model", "encoder"] = "model",
-    transfer: TransferConfig = TransferConfig(),  # noqa: B008
+    objective: TransferConfig = TransferConfig(),  # noqa: B008
     network: NetworkConfig = NetworkConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
@@ -192,7 +192,7 @@ def finetune_transfer(
         target: modalities that are made, such as `pet,ct`.
         init: model or run folder to start from, e.g. of `medprism pretrain`; from nothing if not given.
         part: what of it is taken: encoder and prior (`model`), or the `encoder` alone, without prior.
-        transfer: the objective.
+        objective: weights of the loss.
         network: backbone and prior, for a start from nothing.
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
@@ -216,7 +216,7 @@ def finetune_transfer(
         target=target,
         init=init,
         part=part,
-        transfer=transfer,
+        objective=objective,
         network=network,
         patches=patches,
         optimiser=optimiser,

@@ -37,7 +37,7 @@ class TransferConfig:
 
     def __post_init__(self) -> None:
         for name in ("foreground", "invariance"):
-            expect(0 <= getattr(self, name) < math.inf, "0 or more", f"transfer.{name}", getattr(self, name))
+            expect(0 <= getattr(self, name) < math.inf, "0 or more", f"objective.{name}", getattr(self, name))
 
 
 class Transfer(nn.Module):
