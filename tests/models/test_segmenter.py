@@ -16,9 +16,9 @@ from tests.inference.tiny import segmentation_card
 SIDE = 16
 CHOICES = [
     ({"combine": "fused", "fusion": "gates"}, {}),
-    ({"combine": "fused", "fusion": "mean"}, {"source": "tagged"}),
+    ({"combine": "fused", "fusion": "mean"}, {"source": "tagged", "intensity": 3}),
     ({"combine": "channels"}, {}),
-    ({"combine": "channels"}, {"source": "tagged", "prior": "none"}),
+    ({"combine": "channels"}, {"source": "tagged", "prior": "none", "intensity": 3}),
 ]
 BACKBONES = {
     "unet": (NetworkConfig(width=4, levels=3), SIDE),

@@ -81,6 +81,18 @@ def tune(cache: Path, out: Path, **changes) -> Path:
     return train_segmentation(data=cache, out=out, **{**SMALL, "resume": "never", "force": False, **changes})
 
 
+def segment_noting(cache: Path, out: Path, **changes) -> None:
+    """Fine-tune as one of several processes, and leave a file `scored-<rank>` for each that scores the validation."""
+    evaluate = finetune.evaluate
+
+    def noted(*args, **kwargs):
+        out.with_name(f"scored-{os.environ['RANK']}").touch()
+        return evaluate(*args, **kwargs)
+
+    finetune.evaluate = noted
+    segment(cache, out, **changes)
+
+
 def segment_worsening(cache: Path, out: Path, **changes) -> None:
     """Fine-tune with a validation score that falls in every epoch: the gates start at zero and train away from it."""
     Segmentation.scores = lambda self, network, batch: (

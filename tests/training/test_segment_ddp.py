@@ -9,7 +9,7 @@ from medprism.models import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
 from medprism.training.module import OptimiserConfig
 from tests.training.runs import finish, leftovers, start, table, train_together
-from tests.training.segmenting import SMALL, make_labelled, segment
+from tests.training.segmenting import SMALL, make_labelled, segment, segment_noting
 
 ONE = replace(SMALL["patches"], batch=4)
 EACH_OF_TWO = replace(ONE, batch=2)
@@ -18,7 +18,7 @@ EACH_OF_TWO = replace(ONE, batch=2)
 def both(cache, folder, **changes):
     """The runs of one and of two processes."""
     assert finish(start(segment, cache, folder / "one", patches=ONE, **changes)) == [0]
-    assert train_together(2, cache, folder / "two", task=segment, patches=EACH_OF_TWO, **changes) == [0, 0]
+    assert train_together(2, cache, folder / "two", task=segment_noting, patches=EACH_OF_TWO, **changes) == [0, 0]
     return folder / "one", folder / "two"
 
 
@@ -59,6 +59,7 @@ def test_whole_trainings_agree_and_are_scored_once(labelled, tmp_path):
     files = [sorted(p.name for p in run.rglob("*") if not p.name.startswith("events.")) for run in (one, two)]
     assert files[0] == files[1]
     assert leftovers(two) == []
+    assert [path.name for path in tmp_path.glob("scored-*")] == ["scored-0"]
 
 
 @pytest.mark.slow
