@@ -99,6 +99,8 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path, change, message
 def test_the_verb_refuses_a_field_of_view_for_brains(tmp_path, capsys):
     with pytest.raises(UserError, match="--domain with phantom body only"):
         phantom("brain", out=tmp_path / "out", domain="torso")
+    with pytest.raises(UserError, match="--low-grade with phantom brain only"):
+        phantom("body", out=tmp_path / "out", low_grade=0.5)
     assert main(["phantom", "body", "--out", str(tmp_path / "out"), "--domain", "leg"]) == 2
     assert "torso" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

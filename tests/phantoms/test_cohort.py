@@ -26,7 +26,7 @@ def quick(monkeypatch):
     """Brains of a few voxels in the place of real ones; the calls made."""
     calls = []
 
-    def fake(seed, index, spacing, scanner):
+    def fake(seed, index, spacing, scanner, low_grade):
         calls.append(index)
         rng = np.random.default_rng([seed, index])
         label = np.zeros((5, 6, 7), np.uint8)
@@ -136,6 +136,16 @@ def test_missing_rate_holds_in_training_only_and_leaves_one(tmp_path, quick):
         assert there == {Path(p).name for p in (*subject.images.values(), subject.seg)}
 
 
+def test_the_share_of_low_grade_reaches_the_persons(tmp_path, monkeypatch, quick):
+    asked, fake = [], module.brain_subject
+    monkeypatch.setattr(module, "brain_subject", lambda *args: asked.append(args[-1]) or fake(*args))
+    path = write_brain_cohort(tmp_path / "out", subjects=3, low_grade=0.5)
+    assert asked == [0.5] * 3
+    assert Cohort.load(path).origin["low_grade"] == 0.5
+    with pytest.raises(UserError, match="--force"):
+        write_brain_cohort(tmp_path / "out", subjects=3, low_grade=0.4)
+
+
 def test_missing_rate_is_the_expected_share():
     recipe = _Brains(4000, 3.0, "A", 0.3, 0, (1.0, 0.0, 0.0))
     splits = recipe.splits()
@@ -163,6 +173,7 @@ def test_splits_hold_everybody_once(subjects):
         ({"seed": -1}, "seed"),
         ({"fractions": (0.5, 0.5, 0.5)}, "add up to 1"),
         ({"scanner": "C"}, "scanner"),
+        ({"low_grade": 1.5}, "low grade"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tmp_path, change, message):

@@ -115,7 +115,7 @@ def test_about_one_in_seven_is_low_grade(monkeypatch, grown):
         rng = np.random.default_rng(seed)
         with pytest.raises(StopIteration):
             grow(rng, anatomy)
-        low += np.random.default_rng(seed).random() < module._LOW_GRADE
+        low += np.random.default_rng(seed).random() < module.LOW_GRADE
     assert 240 < low < 360
 
 
@@ -124,3 +124,14 @@ def test_a_seed_is_found_where_interpolated_fractions_undershoot():
     from medprism.phantoms.brain import brain_subject
 
     assert (brain_subject(0, 35, spacing=8.0).label > 0).any()
+
+
+def test_a_share_of_low_grade_can_be_asked_for():
+    """It decides whether the tumour enhances and how far it pushes, and nothing else of the person."""
+    from medprism.phantoms.brain import LABELS, brain_subject
+
+    none, all_ = (brain_subject(0, 1, spacing=8.0, low_grade=share) for share in (0.0, 1.0))
+    assert (none.truth["enhances"], all_.truth["enhances"]) == (True, False)
+    assert (none.label == LABELS["ET"]).any()
+    assert not (all_.label == LABELS["ET"]).any()
+    assert {name for name in none.truth if none.truth[name] != all_.truth[name]} == {"enhances", "mass_effect_mm"}

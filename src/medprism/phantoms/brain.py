@@ -14,7 +14,7 @@ from medprism.phantoms.box import Array, Box, block_mean, head_box, sample, smoo
 from medprism.phantoms.mri import TISSUES, with_contrast, with_iron
 from medprism.phantoms.scanner import Protocol, Scanner, scanner_preset
 from medprism.phantoms.template import load_template
-from medprism.phantoms.tumour import Tumour, grow
+from medprism.phantoms.tumour import LOW_GRADE, Tumour, grow
 
 LABELS = {"background": 0, "NCR": 1, "ED": 2, "ET": 3}
 REGIONS = {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3]}
@@ -43,7 +43,9 @@ class Brain:
     truth: dict[str, object]
 
 
-def brain_subject(seed: int, index: int, spacing: float = 3.0, scanner: str = "A") -> Brain:
+def brain_subject(
+    seed: int, index: int, spacing: float = 3.0, scanner: str = "A", low_grade: float = LOW_GRADE
+) -> Brain:
     """Make one subject; a pure function of its arguments.
 
     Anatomy and tumour depend on seed and index only: another spacing or scanner images the same person.
@@ -53,13 +55,14 @@ def brain_subject(seed: int, index: int, spacing: float = 3.0, scanner: str = "A
         index: Of the person within it.
         spacing: Voxel side, mm.
         scanner: Preset, see `scanner`.
+        low_grade: Probability that the tumour does not enhance.
 
     Raises:
         UserError: Unknown scanner.
     """
     preset = scanner_preset(scanner)
     anatomy = draw_anatomy(_rng(seed, index, "anatomy"), load_template())
-    tumour = grow(_rng(seed, index, "tumour"), anatomy)
+    tumour = grow(_rng(seed, index, "tumour"), anatomy, low_grade)
     out = head_box(spacing)
     factor = max(1, ceil(spacing / _INTERNAL - 1e-6))
     box = out.finer(factor)

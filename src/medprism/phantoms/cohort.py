@@ -28,6 +28,7 @@ from medprism.io.nifti import Scan, new_scan, save_like
 from medprism.phantoms.box import Array
 from medprism.phantoms.brain import LABELS, REGIONS, brain_subject
 from medprism.phantoms.scanner import scanner_preset
+from medprism.phantoms.tumour import LOW_GRADE
 
 log = logging.getLogger(__name__)
 
@@ -134,12 +135,16 @@ class _Brains(Recipe):
     regions: ClassVar[dict[str, list[int]]] = REGIONS
     classes: ClassVar[dict[str, int]] = {"no enhancing tumour": 0, "enhancing tumour": 1}
 
+    low_grade: float = LOW_GRADE
+
     def check(self) -> None:
         scanner_preset(self.scanner)
+        if not 0 <= self.low_grade <= 1:
+            raise UserError(f"expected a share from 0 to 1 of low grade, got {self.low_grade}; 0.5 makes classes even")
         super().check()
 
     def make(self, index: int) -> Phantom:
-        brain = brain_subject(self.seed, index, self.spacing, self.scanner)
+        brain = brain_subject(self.seed, index, self.spacing, self.scanner, self.low_grade)
         enhances = int((brain.label == LABELS["ET"]).any())
         return Phantom(brain.images, brain.label, brain.affine, enhances, brain.truth)
 
@@ -154,6 +159,7 @@ def write_brain_cohort(
     seed: int = 0,
     workers: int = 0,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    low_grade: float = LOW_GRADE,
     force: bool = False,
 ) -> Path:
     """Write phantom brains with a tumour (T1, T1 with contrast agent, T2, FLAIR, label) and their cohort file.
@@ -171,6 +177,7 @@ def write_brain_cohort(
         seed: Persons of the same seed and number are the same with any spacing and scanner.
         workers: Processes; 0 works in this one.
         fractions: Parts of the persons for training, validation and test.
+        low_grade: Share of the tumours that do not enhance. Nothing else of a person depends on it.
         force: Replace a phantom cohort that is already there.
 
     Returns:
@@ -180,7 +187,15 @@ def write_brain_cohort(
         UserError: A value out of range, `out` already holds something, or the disk is full.
     """
     first, second, third = fractions
-    recipe = _Brains(subjects, float(spacing), scanner, float(missing_rate), seed, (first, second, third))
+    recipe = _Brains(
+        subjects,
+        float(spacing),
+        scanner,
+        float(missing_rate),
+        seed,
+        (first, second, third),
+        low_grade=float(low_grade),
+    )
     return write_cohort(out, recipe, workers, force=force)
 
 

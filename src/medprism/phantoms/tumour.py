@@ -27,7 +27,7 @@ _LARGEST = 0.9 * _SPACING**2 / (6 * _STEP)  # diffusivity for which an explicit 
 _MOST_STEPS = 1000
 _DETECTABLE = 0.12  # density seen as oedema
 _RIM = 0.35  # of log exposure between the border of the core and necrosis: the rim that is always alive
-_LOW_GRADE = 0.15  # part of the tumours that do not enhance
+LOW_GRADE = 0.15  # part of the tumours that do not enhance
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,15 @@ class Tumour:
         return parts
 
 
-def grow(rng: np.random.Generator, anatomy: Anatomy) -> Tumour:
-    """Seed a tumour in the cerebrum, let it grow to a random size, and derive its parts and its mass effect."""
-    enhances = bool(rng.random() >= _LOW_GRADE)
+def grow(rng: np.random.Generator, anatomy: Anatomy, low_grade: float = LOW_GRADE) -> Tumour:
+    """Seed a tumour in the cerebrum, let it grow to a random size, and derive its parts and its mass effect.
+
+    Args:
+        rng: Randomness of the tumour.
+        anatomy: Of the person.
+        low_grade: Probability that it does not enhance.
+    """
+    enhances = bool(rng.random() >= low_grade)
     seed = _seed(rng, anatomy)
     x, y, z = (s - (_SIDE - 1) / 2 * _SPACING for s in seed)
     box = Box((x, y, z), _SPACING, (_SIDE,) * 3)

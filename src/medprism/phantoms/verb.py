@@ -8,6 +8,7 @@ from typing import Literal
 from medprism.errors import UserError
 from medprism.phantoms.body_cohort import write_body_cohort
 from medprism.phantoms.cohort import write_brain_cohort
+from medprism.phantoms.tumour import LOW_GRADE
 
 # Voxel side in mm: as of fast experiments on MRI, and as of PET.
 SPACING = {"brain": 3.0, "body": 4.5}
@@ -23,6 +24,7 @@ def phantom(
     scanner: Literal["A", "B"] = "A",
     missing_rate: float = 0.0,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    low_grade: float | None = None,
     seed: int = 0,
     workers: int = 0,
     force: bool = False,
@@ -42,6 +44,8 @@ def phantom(
         scanner: preset; A and B differ in noise and sharpness, and in sequences or counts, as two hospitals do.
         missing_rate: part of the training subjects' scans to leave out at random.
         fractions: parts of the persons for training, validation and test.
+        low_grade: share of the tumours of `brain` that do not enhance, 0.15 by default; 0.5 makes two classes of
+            about the same size. `body` takes none.
         seed: of everything; the same seed gives the same bytes.
         workers: processes; 0 works in this one.
         force: replace a phantom cohort that is there.
@@ -54,6 +58,10 @@ def phantom(
     """
     if anatomy == "brain" and domain is not None:
         raise UserError(f"expected --domain with phantom body only, got {domain} with phantom brain; leave it out")
+    if anatomy == "body" and low_grade is not None:
+        raise UserError(
+            f"expected --low-grade with phantom brain only, got {low_grade} with phantom body; leave it out"
+        )
     side = SPACING[anatomy] if spacing is None else spacing
     if anatomy == "body":
         return write_body_cohort(
@@ -75,6 +83,7 @@ def phantom(
         scanner=scanner,
         missing_rate=missing_rate,
         fractions=fractions,
+        low_grade=LOW_GRADE if low_grade is None else low_grade,
         seed=seed,
         workers=workers,
         force=force,
