@@ -16,6 +16,7 @@ from medprism.models.folder import load_card
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
 from medprism.training.classify import train_classification
+from medprism.training.families import Choice
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
@@ -74,11 +75,8 @@ def finetune_segment(
     run = train_segmentation(
         data=data,
         out=out,
-        init=init,
-        part=part,
+        choice=Choice(init, part, segmenter, network),
         segmentation=segmentation,
-        segmenter=segmenter,
-        network=network,
         patches=patches,
         optimiser=optimiser,
         epochs=epochs,

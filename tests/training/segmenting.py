@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from medprism.io.nifti import save_like
 from medprism.methods.segmentation import Segmentation
 from medprism.models import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
+from medprism.training.families import Choice
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
@@ -78,7 +80,9 @@ def segment(cache: Path, out: Path, **changes) -> Path:
 def tune(cache: Path, out: Path, **changes) -> Path:
     """Fine-tune in this process without the evaluation at the end."""
     torch.set_num_threads(1)
-    return train_segmentation(data=cache, out=out, **{**SMALL, "resume": "never", "force": False, **changes})
+    options = {**SMALL, "resume": "never", "force": False, **changes}
+    choice = Choice(**{field.name: options.pop(field.name) for field in fields(Choice) if field.name in options})
+    return train_segmentation(data=cache, out=out, choice=choice, **options)
 
 
 def segment_noting(cache: Path, out: Path, **changes) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from torch import nn
+
 from medprism.data.cache import Cache, Entry
-from medprism.models.classifier import Classifier
 from medprism.models.folder import person_digests
 from medprism.models.prism import Prism
-from medprism.models.segmenter import Segmenter
 
 CITATION = (
     "Tan et al., Towards a Universal 3D Medical Multi-modality Generalization via Learning Personalized Invariant "
@@ -31,8 +31,8 @@ def transfer_card(cache: Cache, network: Prism, config: dict[str, Any], score: f
 
 def common(
     cache: Cache,
-    network: Prism | Segmenter | Classifier,
-    prism: Prism,
+    network: Any,  # noqa: ANN401 - each family has its own
+    inner: Any,  # noqa: ANN401
     config: dict[str, Any],
     *,
     seen: Iterable[str] = (),
@@ -43,7 +43,7 @@ def common(
     Args:
         cache: what it was trained on.
         network: the whole network.
-        prism: the prism in it.
+        inner: what knows its patch size and divisor: the prism in it, or itself.
         config: the run's resolved configuration.
         seen: digests of persons that the weights were initialised from.
         training: the subjects trained on, those of the training split if not given.
@@ -58,8 +58,8 @@ def common(
         "spacing": cache.recipe.spacing,
         "reference": cache.recipe.reference,
         "margin": cache.recipe.margin,
-        "patch_size": list(prism.patch_size),
-        "size_divisor": prism.divisor,
+        "patch_size": list(inner.patch_size),
+        "size_divisor": inner.divisor,
         "encoder_keys": encoder_names(network),
         "cohort": cache.name,
         "split_hash": cache.split_hash,
@@ -69,8 +69,8 @@ def common(
     }
 
 
-def encoder_names(network: Prism | Segmenter | Classifier) -> list[str]:
-    """Names of the encoder's parameters in a network."""
+def encoder_names(network: nn.Module) -> list[str]:
+    """Names of the parameters of a prism's encoder in a network; none where there is no prism in it."""
     parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder")
     before = "" if isinstance(network, Prism) else "prism."
     starts = (f"{before}table", *(f"{before}backbone.{part}" for part in parts))

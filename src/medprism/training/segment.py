@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from medprism.data.cache import Cache, Entry
 from medprism.data.randomness import rng
 from medprism.errors import UserError, expect
 from medprism.methods.segmentation import Segmentation, SegmentationConfig
-from medprism.models.prism import NetworkConfig
-from medprism.models.segmenter import Segmenter, SegmenterConfig
 from medprism.training.card import common
+from medprism.training.families import Choice
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
-from medprism.training.start import Part, Start
 
 
 def train_segmentation(
     *,
     data: Path,
     out: Path,
-    init: Path | None,
-    part: Part,
+    choice: Choice,
     segmentation: SegmentationConfig,
-    segmenter: SegmenterConfig,
-    network: NetworkConfig,
     patches: PatchConfig,
     optimiser: OptimiserConfig,
     epochs: int,
@@ -41,7 +37,7 @@ def train_segmentation(
     resume: Resume,
     force: bool,
 ) -> Path:
-    """Train a segmenter; the arguments are those of `medprism finetune segment`.
+    """Train a network that segments: the verb `finetune segment`, its options about networks gathered in `choice`.
 
     Raises:
         UserError: data, start, configuration or folder do not fit together.
@@ -49,7 +45,7 @@ def train_segmentation(
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     expect(0 < fraction <= 1, "a share above 0 up to 1", "fraction", fraction)
     cache = Cache.open(data)
-    start = Start.of(init, part, network, cache)
+    family = choice.family(cache)
     training = share_of(cache.subjects("training"), fraction, seed)
     classes, voxels = label_voxels(cache, training)
     regions = cache.regions or {name: [value] for name, value in cache.labels.items() if value}
@@ -57,11 +53,8 @@ def train_segmentation(
         "task": "segmentation",
         "data": str(data.resolve()),
         "split_hash": cache.split_hash,
-        "init": start.identity,
-        "part": part if init is not None else None,
+        **family.settings(),
         "segmentation": plain(segmentation),
-        "segmenter": plain(segmenter),
-        "network": plain(start.network),
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
@@ -71,35 +64,34 @@ def train_segmentation(
         "seed": seed,
     }
     begin(seed)
-    # Where every sub-volume of a batch is seen through one scan, nothing is weighed and the gates have no gradient.
-    trainer = where(compute, unused=(segmenter.combine, segmenter.fusion) == ("fused", "gates"))
-    size = start.patch_size or patches.size
-    model = Segmenter(start.network, segmenter, len(cache.modalities), len(classes), size)
-    check_size(model.prism, patches.size)
-    start.fill(model)
+    trainer = where(compute, unused=family.idle)
+    network = family.network(cache, len(classes), patches.size)
+    inner = getattr(network, "prism", network)
+    check_size(inner, patches.size)
+    task = Segmentation(segmentation, classes, voxels, regions, cache.modalities, seed)
 
-    def card(shipped: Segmenter, score: float) -> dict[str, Any]:
+    def card(shipped: nn.Module, score: float) -> dict[str, Any]:
         return {
             "task": "segmentation",
-            **common(cache, shipped, shipped.prism, config, seen=start.seen, training=training),
+            **common(cache, shipped, inner, config, seen=family.seen, training=training),
             "patch_size": list(patches.size),
             "labels": cache.labels,
             "regions": regions,
             "classes": list(classes),
-            "initialised_from": start.identity,
+            **family.card(),
             "validation_dice": score,
         }
 
     plan = Plan(
         title="fine-tuning",
-        network=model,
-        objective=Segmentation(segmentation, classes, voxels, regions, cache.modalities, seed),
+        network=network,
+        objective=family.objective(task, network),
         loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"], training),
         optimiser=optimiser,
         epochs=epochs,
         ship=ship,
         config=config,
-        card=lambda shipped, score: card(cast(Segmenter, shipped), score),
+        card=card,
         trainer=trainer,
     )
     return fit(plan, out, resume=resume, force=force)
