@@ -11,6 +11,7 @@ from medprism.methods.segmentation import Segmentation
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import Segmenter, SegmenterConfig
 from medprism.training.module import Objective
+from medprism.training.patches import check_size
 from medprism.training.run import plain
 from medprism.training.start import Part, Start
 
@@ -89,6 +90,7 @@ class PrismFamily:
         """The network, filled from the start."""
         shape: NetworkConfig = self.start.network
         network = Segmenter(shape, self.segmenter, len(cache.modalities), classes, self.start.patch_size or patch_size)
+        check_size(network.prism, patch_size)
         self.start.fill(network)
         return network
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -48,13 +47,7 @@ class PatchConfig:
         expect(self.workers >= 0, "0 or more", "patches.workers", self.workers)
 
 
-class Sized(Protocol):
-    """A network that takes inputs whose sides are multiples of `divisor`."""
-
-    divisor: int
-
-
-def check_size(network: Sized, size: tuple[int, int, int]) -> None:
+def check_size(network: Prism, size: tuple[int, int, int]) -> None:
     """Refuse patches that the network cannot be trained on.
 
     Raises:
@@ -64,7 +57,7 @@ def check_size(network: Sized, size: tuple[int, int, int]) -> None:
         raise UserError(
             f"expected patch sides that are multiples of {network.divisor}, got {size}; change patches.size"
         )
-    if isinstance(network, Prism) and network.config.backbone == "swinunetr" and max(size) < 64:
+    if network.config.backbone == "swinunetr" and max(size) < 64:
         raise UserError(f"expected a side of 64 voxels or more to train swinunetr, got {size}; change patches.size")
 
 

@@ -17,7 +17,7 @@ from medprism.training.card import common
 from medprism.training.families import Choice
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig, Patches, check_size
+from medprism.training.patches import PatchConfig, Patches
 from medprism.training.run import Resume, plain
 
 
@@ -67,7 +67,6 @@ def train_segmentation(
     trainer = where(compute, unused=family.idle)
     network = family.network(cache, len(classes), patches.size)
     inner = getattr(network, "prism", network)
-    check_size(inner, patches.size)
     task = Segmentation(segmentation, classes, voxels, regions, cache.modalities, seed)
 
     def card(shipped: nn.Module, score: float) -> dict[str, Any]:
