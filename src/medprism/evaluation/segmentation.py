@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 RULES = "both empty: Dice 1, HD95 0 mm; one empty: Dice 0, HD95 the volume's diagonal"
 
+LEAK = "leaks: the network's joint encoder sees the scans that it is not given"
+
 
 def evaluate_segmentation(
     model: SegPredictor,
@@ -106,6 +108,7 @@ def evaluate_segmentation(
             "small": rule or None,
             "detection": detection,
             "unlabelled": len(entries) - len(scored),
+            "leak": LEAK if model.card.get("leaks") else None,
         }
         results = Results(about, summarise_subsets(scores, cache.modalities, seed=seed))
         results.write(folder)

@@ -36,6 +36,8 @@ def print_segmentation(results: Results, console: Console) -> None:
     )
     if warning := caution(head["split"]):
         console.print(warning, style="bold red")
+    if leak := head.get("leak"):
+        console.print(leak, style="bold red")
     for metric in NAMES:
         console.print(means_table(results, metric))
     for method in methods_of(results):

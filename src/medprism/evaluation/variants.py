@@ -50,6 +50,7 @@ def print_variants(evaluations: Mapping[str, Sequence[Path]], console: Console) 
     for name, folders in evaluations.items():
         seeds = [Results.read(folder) for folder in folders]
         scores = averaged([read_scores(folder) for folder in folders])
+        name = f"{name} (leaks)" if seeds[0].head.get("leak") else name
         tasks.setdefault(seeds[0].head["task"], []).append(Variant(name, seeds, scores))
     for task, variants in tasks.items():
         first = variants[0].seeds[0].head

@@ -73,6 +73,7 @@ class SegmentationModel(Trained):
         images: NDArray[np.float32],
         present: NDArray[np.bool_],
         foreground: NDArray[np.bool_] | None = None,
+        given: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """How likely each class is in each voxel of one prepared subject.
 
@@ -81,13 +82,16 @@ class SegmentationModel(Trained):
             present: (M,) bool.
             foreground: (X, Y, Z) bool, windows without any are not run; None means wherever a present scan differs from
                 its border.
+            given: (M,) bool, what the network is told to be given; None means `present`. A network that `leaks` sees
+                the other present scans all the same, which is what it is evaluated for.
 
         Returns:
             (K, X, Y, Z) float32, softmax of each window's output, blended over windows; the sum over classes is 1.
         """
         volume, here = tensors(images, present)
         where = None if foreground is None else torch.from_numpy(np.require(foreground, np.bool_, ["C", "W"]))
-        made: NDArray[np.float32] = self._predict(volume, here, where, border(volume, here)).numpy()
+        told = None if given is None else torch.from_numpy(np.require(given, np.bool_, ["C", "W"]))
+        made: NDArray[np.float32] = self._predict(volume, here, where, border(volume, here), given=told).numpy()
         return made
 
     def segment(
@@ -166,6 +170,7 @@ class SegmentationModel(Trained):
         foreground: Tensor | None,
         background: Tensor,
         progress: Callable[[float], None] | None = None,
+        given: Tensor | None = None,
     ) -> Tensor:
         # Probabilities are blended, not logits: one window that is very sure does not outvote all others.
         return slide(
@@ -177,6 +182,7 @@ class SegmentationModel(Trained):
             foreground=foreground,
             background=background,
             outside=self._outside,
+            given=given,
             progress=parts(progress),
         )
 

@@ -24,6 +24,7 @@ def slide(
     foreground: Tensor | None = None,
     background: Tensor | None = None,
     outside: Tensor | None = None,
+    given: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Runs `make` over overlapping windows and blends them by a Gaussian that falls towards each window's border.
@@ -42,12 +43,14 @@ def slide(
         foreground: (X, Y, Z) bool; None means wherever a present scan differs from its background value.
         background: (M,) the normalised value of air in each modality; None means zeros.
         outside: (K,) each output's value where no window lies; None means `background`, for K = M.
+        given: (M,) bool, what `make` is told to be present; None means `present`. Fewer than there are shows a leak.
         progress: called after each batch.
 
     Returns:
         (K, X, Y, Z) float32 on the device of `images`.
     """
     images, background, where = _tidy(images, present, foreground, background)
+    told = present if given is None else given
     outside = background if outside is None else outside.to(images.device, torch.float32)
     images, where, offset = _padded(images, where, patch_size, torch.where(present, background, 0.0))
     windows = _windows(where, patch_size, overlap)
@@ -57,7 +60,7 @@ def slide(
     for first in range(0, len(windows), batch):
         some = windows[first : first + batch]
         stack = torch.stack([images[:, *window] for window in some])
-        made = make(stack, present.expand(len(some), -1)).to(images.device, torch.float32)
+        made = make(stack, told.expand(len(some), -1)).to(images.device, torch.float32)
         for window, one in zip(some, made, strict=True):
             total[:, *window] += weight * one
             count[window] += weight

@@ -57,6 +57,7 @@ def segmentation(results: Results) -> dict[str, Any]:
         "rule": results.head["empty_rule"],
         "small": results.head["small"] or {},
         "unlabelled": results.head["unlabelled"],
+        "leak": results.head.get("leak"),
     }
 
 
