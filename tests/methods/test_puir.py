@@ -14,6 +14,7 @@ from medprism.models import NetworkConfig, Prism
 from tests.methods.batches import batch
 
 NAMES = ("t1n", "t1c", "t2w")
+ANCHORS = ("running", "mean", "modality", "weighted", "normal")
 MIXED = [[True, False, True], [True, True, True], [False, True, False], [True, True, False]]
 
 
@@ -45,9 +46,9 @@ def test_sequential_and_batched_schedules_are_equal(prior):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("anchor", ["running", "mean"])
+@pytest.mark.parametrize("anchor", ANCHORS)
 def test_content_of_absent_scans_changes_nothing(anchor):
-    net, config = network(), PUIRConfig(anchor=anchor)
+    net, config = network(), PUIRConfig(anchor=anchor, anchor_modality="t1n")
     zero, grads_zero = losses_and_gradients(config, batch(MIXED, absent=0.0), net)
     nan, grads_nan = losses_and_gradients(config, batch(MIXED, absent=math.nan), net)
     assert zero == nan
@@ -55,10 +56,11 @@ def test_content_of_absent_scans_changes_nothing(anchor):
     assert all(torch.equal(a, b) for a, b in zip(grads_zero, grads_nan, strict=True))
 
 
-def test_order_of_modalities_is_irrelevant():
+@pytest.mark.parametrize("anchor", ANCHORS)
+def test_order_of_modalities_is_irrelevant(anchor):
     """Permuting modalities, with the stem and the head permuted alike, gives the same losses."""
     net, permutation = network(), [2, 0, 1]
-    config = PUIRConfig()
+    config = PUIRConfig(anchor=anchor, anchor_modality="t1c")
     data = batch(MIXED)
     straight = objective(config, net).losses(net, data, epoch=0)
     turned = network()
@@ -102,9 +104,54 @@ def test_contrastive_loss_is_never_silently_zero():
     assert two["contrastive"].item() > 1e-3
 
 
-def test_mean_anchor_needs_all_sources_at_once():
-    with pytest.raises(UserError, match="anchor=running"):
-        objective(PUIRConfig(schedule="sequential", anchor="mean"), network())
+@pytest.mark.parametrize("anchor", ["mean", "modality", "weighted"])
+def test_anchors_of_all_sources_need_them_at_once(anchor):
+    config = PUIRConfig(schedule="sequential", anchor=anchor, anchor_modality="t1n")
+    with pytest.raises(UserError, match=f"anchor=running or normal .* got {anchor}"):
+        objective(config, network())
+    objective(replace(config, invariance=0.0), network())
+
+
+def test_normal_anchor_needs_one_source_at_a_time():
+    data, net = batch(MIXED), network()
+    a, grads_a = losses_and_gradients(PUIRConfig(schedule="batched", anchor="normal"), data, net)
+    b, grads_b = losses_and_gradients(PUIRConfig(schedule="sequential", anchor="normal"), data, net)
+    assert a == pytest.approx(b, rel=1e-5)
+    for one, other in zip(grads_a, grads_b, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("anchor", ["mean", "modality", "weighted", "normal"])
+def test_invariance_is_the_alignment_of_x_h(anchor):
+    """All sources of a sub-volume by the one module that serves every method, in PUIR the mean over pairs."""
+    net, data = network(), batch(MIXED)
+    method = objective(PUIRConfig(anchor=anchor, anchor_modality="t1n"), net)
+    if anchor == "weighted":
+        method.alignment.weights.data = torch.tensor([0.5, 0.25, 1.5])
+    found = method.losses(net, data, epoch=0)
+    views = method.views(data, epoch=0)
+    x_h = torch.full((4, 3, 16, 4, 4, 4), math.nan)
+    x_h[data.present] = net(views.first, views.source)[1]
+    torch.testing.assert_close(found["invariance"], method.alignment(x_h, data.present))
+    found["loss"].backward()
+    trained = dict(method.named_parameters())
+    assert ("alignment.weights" in trained) == (anchor == "weighted")
+    assert all(p.grad is not None for p in trained.values())
+    if anchor == "weighted":
+        assert method.alignment.weights.grad.abs().sum() > 0
+
+
+def test_the_anchors_weights_are_there_only_if_they_are_used():
+    for config in (PUIRConfig(), PUIRConfig(anchor="weighted", anchor_modality="t1n", invariance=0.0)):
+        assert objective(config, network()).alignment is None
+
+
+@pytest.mark.parametrize("anchor", ["modality", "weighted"])
+def test_an_anchor_of_one_modality_must_name_one_of_them(anchor):
+    with pytest.raises(UserError, match=r"expected a modality for puir\.anchor_modality"):
+        PUIRConfig(anchor=anchor)
+    with pytest.raises(UserError, match="expected one of t1n t1c t2w for the anchor's modality, got pet"):
+        objective(PUIRConfig(anchor=anchor, anchor_modality="pet"), network())
 
 
 def test_views_are_functions_of_the_sample_not_of_the_batch():

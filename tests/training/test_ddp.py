@@ -36,6 +36,7 @@ def both(cache, folder, **changes):
         {"schedule": "sequential"},
         {"schedule": "batched", "decomposition": 0.0},  # leaves the decoder without gradient
         {"schedule": "sequential", "decomposition": 0.0},
+        {"anchor": "weighted", "anchor_modality": "t1n"},  # one of the processes may have no anchor
     ],
     ids=lambda parts: "-".join(str(value) for value in parts.values()),
 )

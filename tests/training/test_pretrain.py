@@ -91,6 +91,8 @@ def test_without_a_pair_to_score_the_latest_weights_are_the_best(tmp_path):
         ("--patches.batch 64", "lower the batch size"),
         ("--compute.devices 0", "at least 1 process"),
         ("--puir.schedule sequential --puir.anchor mean", "anchor=running"),
+        ("--puir.anchor weighted", "a modality for puir.anchor_modality"),
+        ("--puir.anchor modality --puir.anchor_modality pet", "one of t1n t2w t2f"),
         pytest.param(
             "--compute.device cuda",
             "CUDA device",
@@ -129,3 +131,14 @@ def test_a_run_that_is_in_the_way_survives_a_mistake_with_force(cache, straight,
     assert main(f"pretrain --data {cache} --out {run} --patches.size 24,24,24 --force".split()) == 2
     assert "lower the patch size" in capsys.readouterr().err
     assert len(table(run)) == SMALL["epochs"]
+
+
+def test_the_anchors_weights_are_trained_and_kept_but_not_shipped(cache, tmp_path):
+    puir = PUIRConfig(embedding=16, anchor="weighted", anchor_modality="t2f")
+    run = train(cache, tmp_path / "run", **{**FAST, "puir": puir, "epochs": 2})
+    found = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]["objective.alignment.weights"]
+    moved = (found - torch.tensor([0.0, 0.0, 1.0])).abs()
+    assert found.shape == (3,)
+    assert bool((moved > 1e-5).all())
+    assert bool((moved < 0.1).all())
+    assert not any("alignment" in name for name in weights(run))

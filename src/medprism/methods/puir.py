@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from medprism.data.batch import Batch
 from medprism.data.randomness import rng
 from medprism.errors import UserError, expect
-from medprism.methods.alignment import RunningAnchor, mean_anchor_losses
+from medprism.methods.alignment import Alignment, AlignmentConfig, RunningAnchor
 from medprism.methods.contrast import gather_keys, info_nce
 from medprism.methods.distributed import total, world_size
 from medprism.methods.scores import transfer_psnr
@@ -43,7 +43,9 @@ class PUIRConfig:
         foreground: weight of the foreground's MSE in the decomposition, beside 1 for the whole volume (release: 10).
         temperature: of InfoNCE (0.1 in the release, 0.5 in Tang et al.).
         embedding: size of the contrastive embedding.
-        anchor: `running` mean in random source order (Algorithm 1) or the `mean` over sources.
+        anchor: `running` mean in random source order (Algorithm 1), the `mean` over sources, or one of MedMAP's:
+            `modality`, `weighted`, `normal`, see `Alignment`.
+        anchor_modality: which one with `modality`, and which has all the weight at first with `weighted`.
         rotations: `z`, 4 quarter turns in the X-Y plane, or `cube`, all 24.
         corruption: how views are corrupted.
         schedule: `batched`, all sources in one pass, or `sequential`, one source at a time for the least memory.
@@ -56,7 +58,8 @@ class PUIRConfig:
     foreground: float = 10.0
     temperature: float = 0.1
     embedding: int = 512
-    anchor: Literal["running", "mean"] = "running"
+    anchor: Literal["running", "mean", "modality", "weighted", "normal"] = "running"
+    anchor_modality: str | None = None
     rotations: Literal["z", "cube"] = "z"
     corruption: Corruption = field(default_factory=Corruption)
     schedule: Literal["batched", "sequential"] = "batched"
@@ -67,6 +70,8 @@ class PUIRConfig:
         expect(any(getattr(self, name) for name in TERMS), "a positive weight", f"one of {', '.join(TERMS)}", "none")
         expect(0 < self.temperature < math.inf, "a positive number", "puir.temperature", self.temperature)
         expect(self.embedding >= 1, "1 or more", "puir.embedding", self.embedding)
+        if self.anchor in ("modality", "weighted"):
+            expect(bool(self.anchor_modality), "a modality", f"puir.anchor_modality with anchor={self.anchor}", "none")
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Keys:
 
 
 class PUIR(nn.Module):
-    """The objective with its two heads, which are needed in pre-training only.
+    """The objective with its two heads and the anchor's weights, which are needed in pre-training only.
 
     Args:
         config: weights and choices.
@@ -115,18 +120,25 @@ class PUIR(nn.Module):
         seed: of the run.
 
     Raises:
-        UserError: the anchor needs all sources at once but the schedule gives one at a time.
+        UserError: the anchor needs all sources at once but the schedule gives one at a time, or its modality is none of
+            them.
     """
 
     def __init__(self, config: PUIRConfig, channels: int, modalities: tuple[str, ...], seed: int) -> None:
         super().__init__()
         self.metric, self.unit = "psnr", "dB"
-        if config.schedule == "sequential" and config.anchor == "mean" and config.invariance:
-            raise UserError("expected anchor=running with schedule=sequential, got mean; it needs all sources at once")
+        if config.schedule == "sequential" and config.anchor in ("mean", "modality", "weighted") and config.invariance:
+            raise UserError(
+                f"expected anchor=running or normal with schedule=sequential, got {config.anchor}; it needs all "
+                "sources at once"
+            )
         self.config, self.modalities, self.seed = config, modalities, seed
         self.rotations: tuple[Rotation, ...] = rotations(config.rotations)
         self.project = nn.Linear(channels, config.embedding) if config.contrastive else None
         self.classify = nn.Linear(channels, len(self.rotations)) if config.equivariance else None
+        self.alignment: Alignment | None = None
+        if config.anchor != "running" and config.invariance:
+            self.alignment = Alignment(AlignmentConfig(config.anchor, config.anchor_modality or ""), modalities)
 
     @property
     def many_passes(self) -> bool:
@@ -166,7 +178,7 @@ class PUIR(nn.Module):
         """
         views = self.views(batch, epoch)
         keys = self.keys(network, views, batch) if self.project is not None else None
-        anchor = RunningAnchor(len(batch)) if self.config.anchor == "running" else None
+        anchor = RunningAnchor(len(batch))
         pairs = len(views.owner)
         scale = world_size() / total(pairs, views.first.device)
         sums: dict[str, Tensor] = {}
@@ -194,7 +206,7 @@ class PUIR(nn.Module):
         views: Views,
         rows: Tensor,
         keys: Keys | None,
-        anchor: RunningAnchor | None,
+        anchor: RunningAnchor,
     ) -> dict[str, Tensor]:
         """Each term that is on, for the given rows of `views`: (R,)."""
         config, owner = self.config, views.owner[rows]
@@ -210,8 +222,8 @@ class PUIR(nn.Module):
             turns = torch.tensor(views.turns, device=rows.device)[rows]
             terms["equivariance"] = F.cross_entropy(self.classify(pooled(z)).float(), turns, reduction="none")
         if config.invariance:
-            if anchor is None:
-                terms["invariance"] = mean_anchor_losses(x_h, owner)
+            if self.alignment is not None:
+                terms["invariance"] = self.alignment.losses(x_h, owner, views.source[rows])
             else:
                 terms["invariance"] = _in_order(anchor, x_h, owner, views.order[rows])
         if config.decomposition:
