@@ -243,7 +243,7 @@ def test_weights_reach_the_mean_where_it_predicts_better():
 
 @pytest.mark.parametrize("anchor", ["modality", "weighted"])
 def test_a_modality_is_needed_and_must_be_one_of_them(anchor):
-    with pytest.raises(UserError, match=r"expected a modality for alignment\.modality"):
+    with pytest.raises(UserError, match=r"expected a modality for medmap\.modality"):
         AlignmentConfig(anchor)
     for name in ("ct", "nonsense"):
         with pytest.raises(UserError, match=f"expected one of t1n t1c t2f .* got {name}"):
@@ -252,5 +252,5 @@ def test_a_modality_is_needed_and_must_be_one_of_them(anchor):
 
 def test_weight_must_be_a_number():
     for weight in (-1.0, math.inf, math.nan):
-        with pytest.raises(UserError, match=r"0 or more for alignment\.weight"):
+        with pytest.raises(UserError, match=r"0 or more for medmap\.weight"):
             AlignmentConfig("mean", weight=weight)

@@ -39,8 +39,8 @@ class AlignmentConfig:
 
     def __post_init__(self) -> None:
         if self.anchor in ("modality", "weighted"):
-            expect(bool(self.modality), "a modality", f"alignment.modality with anchor={self.anchor}", "none")
-        expect(0 <= self.weight < math.inf, "0 or more", "alignment.weight", self.weight)
+            expect(bool(self.modality), "a modality", f"medmap.modality with anchor={self.anchor}", "none")
+        expect(0 <= self.weight < math.inf, "0 or more", "medmap.weight", self.weight)
 
 
 class Alignment(nn.Module):
