@@ -8,15 +8,21 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_only
 
 from medprism.evaluation.evaluate import evaluate
+from medprism.methods.acn import ACNLossConfig
 from medprism.methods.classification import ClassificationConfig
+from medprism.methods.distillation import DistillationConfig
 from medprism.methods.segmentation import SegmentationConfig
 from medprism.methods.transfer import TransferConfig
+from medprism.models.acn import ACNConfig
 from medprism.models.classifier import ClassifierConfig
 from medprism.models.folder import load_card
+from medprism.models.mmformer import MmFormerConfig
+from medprism.models.pmkl import StudentConfig, TeacherConfig
 from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
+from medprism.training.choice import Choice
 from medprism.training.classify import train_classification
-from medprism.training.families import Choice
+from medprism.training.families import MedMAPConfig
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
@@ -33,6 +39,14 @@ def finetune_segment(
     segmentation: SegmentationConfig = SegmentationConfig(),  # noqa: B008 - frozen
     segmenter: SegmenterConfig = SegmenterConfig(),  # noqa: B008
     network: NetworkConfig = NetworkConfig(),  # noqa: B008
+    mmformer: MmFormerConfig | None = None,
+    teacher: TeacherConfig | None = None,
+    student: StudentConfig | None = None,
+    acn: ACNConfig | None = None,
+    medmap: MedMAPConfig = MedMAPConfig(),  # noqa: B008
+    taught_by: Path | None = None,
+    distillation: DistillationConfig = DistillationConfig(),  # noqa: B008
+    acn_loss: ACNLossConfig = ACNLossConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 300,
@@ -56,6 +70,14 @@ def finetune_segment(
         segmentation: the objective: weights of its parts and which subsets are drawn.
         segmenter: how several scans become one segmentation.
         network: backbone, prior and fusion, for a start from nothing.
+        mmformer: mmFormer instead of a prism, see --config mmformer.
+        teacher: the teacher of PMKL instead, which sees all scans that there are, see --config pmkl-teacher.
+        student: a student of PMKL instead, see --config pmkl-student.
+        acn: ACN instead, see --config acn.
+        medmap: MedMAP, with mmformer, teacher or acn.
+        taught_by: model or run folder of the student's teacher.
+        distillation: what a student learns from its teacher.
+        acn_loss: the objective of ACN.
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
         epochs: length of the training.
@@ -75,7 +97,20 @@ def finetune_segment(
     run = train_segmentation(
         data=data,
         out=out,
-        choice=Choice(init, part, segmenter, network),
+        choice=Choice(
+            init,
+            part,
+            segmenter,
+            network,
+            mmformer=mmformer,
+            teacher=teacher,
+            student=student,
+            acn=acn,
+            medmap=medmap,
+            taught_by=taught_by,
+            distillation=distillation,
+            acn_loss=acn_loss,
+        ),
         segmentation=segmentation,
         patches=patches,
         optimiser=optimiser,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 import types
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -42,6 +43,8 @@ def metavar(kind: Any) -> str:  # noqa: ANN401
         return ",".join([first] * several) if get_origin(kind) is tuple and several > 1 else f"{first},…"
     if get_origin(kind) is dict:
         return metavar(get_args(kind)[1])
+    if is_dataclass(kind):
+        return ".NAME VALUE"
     return {int: "N", float: "X", Path: "PATH", str: "TEXT", bool: "{true,false}"}.get(kind, "YAML")
 
 
@@ -74,6 +77,11 @@ def tidy(parser: ArgumentParser) -> None:
             action.help, action.metavar = "print all options as YAML, to edit and give back with --config", ""
         elif action.dest != "config":
             action.metavar = "" if is_switch(action) else metavar(type_of(action))
+            if is_dataclass(type_of(action)):  # one that may be left out
+                names = ", ".join(field.name for field in fields(type_of(action)))
+                action.help = (
+                    f"{str(action.help).removesuffix('.')}; one flag each, as {_flag(action)}.NAME, for {names}"
+                )
         else:
             action.metavar = "NAME|PATH" if "comes along" in str(action.help) else "PATH"
         if not action.option_strings:
@@ -115,7 +123,7 @@ class HelpFormatter(DefaultHelpFormatter):
             return str(action.metavar)
         if action.dest == "help":
             return ", ".join(action.option_strings)
-        return f"{_flag(action)} {action.metavar}".strip()
+        return f"{_flag(action)} {action.metavar}".strip().replace(" .NAME", ".NAME")
 
 
 def _flag(action: argparse.Action) -> str:

@@ -7,14 +7,15 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser
 
 from medprism.errors import UserError
-from medprism.helptext import SPELLINGS, HelpFormatter, is_sequence, is_switch, tidy, type_of, wanted
+from medprism.helptext import SPELLINGS, HelpFormatter, is_sequence, tidy, type_of, wanted
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -80,18 +81,28 @@ def spelled(words: Sequence[str], parser: ArgumentParser) -> list[str]:
         flag = f"--{flag[2:].replace('-', '_')}" if flag.startswith("--") else flag
         flag = SPELLINGS.get(flag, flag)
         action = actions.get(flag)
-        if not equals and is_switch(action):
+        kind = type_of(action) if action is not None else _inner(flag, actions)
+        if not equals and kind is bool:
             follows = rest and rest[0].lower() in ("true", "false")
             equals, value = "=", rest.pop(0) if follows else "true"
         elif not equals and _takes_value(flag, action) and rest and not rest[0].startswith("--"):
             equals, value = "=", rest.pop(0)
-        if equals and is_sequence(type_of(action)) and not value.startswith("["):
+        if equals and is_sequence(kind) and not value.startswith("["):
             value = f"[{value}]"
         out.append(f"{flag}{equals}{value}")
     positional = [action for action in parser._actions if not action.option_strings]
     if positional and is_sequence(type_of(positional[0])) and free:
         free = [json.dumps(free)]
     return [*free, *out]
+
+
+def _inner(flag: str, actions: Mapping[str, argparse.Action]) -> Any:  # noqa: ANN401 - any annotation
+    """The annotation behind a flag such as `--acn.given`, where `--acn` is a dataclass or nothing; None if unknown."""
+    outer, *names = flag.split(".")
+    kind = type_of(actions.get(outer))
+    for name in names:
+        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    return kind
 
 
 def _takes_value(flag: str, action: argparse.Action | None) -> bool:

@@ -15,7 +15,7 @@ from medprism.io.nifti import save_like
 from medprism.methods.segmentation import Segmentation
 from medprism.models import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
-from medprism.training.families import Choice
+from medprism.training.choice import Choice
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig

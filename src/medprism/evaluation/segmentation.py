@@ -21,7 +21,7 @@ from medprism.evaluation.slices import SLICES, SliceStore
 from medprism.evaluation.subset_scoring import PROTOCOL, SegPredictor, SubsetScorer
 from medprism.evaluation.subset_summaries import summarise_subsets
 from medprism.evaluation.subset_tables import print_segmentation
-from medprism.evaluation.subsets import chosen, scorable, spelled
+from medprism.evaluation.subsets import chosen, scorable, served, spelled
 from medprism.inference.components import described
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def evaluate_segmentation(
     out, console = Path(out), console or Console()
     refuse_existing(out, force=force)
     words = [subsets] if isinstance(subsets, str) else list(subsets)
-    wanted = chosen(words, cache.modalities)
+    wanted = served(chosen(words, cache.modalities), model.card.get("only"), named=words != ["all"])
     rule = described(small or {}, model.regions)
     entries = cache.subjects(split)[:limit]
     require_fit(model.card, cache, entries, split=split)

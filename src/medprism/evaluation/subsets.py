@@ -55,6 +55,24 @@ def chosen(wanted: str | Sequence[str], modalities: Sequence[str]) -> list[Subse
     return [subset for subset in every_subset(modalities) if frozenset(subset) in asked]
 
 
+def served(wanted: Sequence[Subset], only: Sequence[str] | None, *, named: bool) -> list[Subset]:
+    """Those of the subsets that a network serves, if there is `only` one that it does.
+
+    Args:
+        wanted: the subsets that are asked for.
+        only: what the card says of it; None or nothing where the network serves all.
+        named: whether they were asked for one by one.
+
+    Raises:
+        UserError: others were named.
+    """
+    if not only:
+        return list(wanted)
+    if named and (other := [spelled(subset) for subset in wanted if set(subset) != set(only)]):
+        raise UserError(f"expected {spelled(only)}, the one subset that the model serves, got {', '.join(other)}")
+    return [subset for subset in wanted if set(subset) == set(only)]
+
+
 def spelled(subset: Sequence[str]) -> str:
     """A subset in one word, such as `t1n+t2f`."""
     return "+".join(subset)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from medprism.errors import UserError
+from medprism.models.acn import ACN, ACNConfig
 from medprism.models.classifier import Classifier, ClassifierConfig
+from medprism.models.mmformer import MmFormer, MmFormerConfig
+from medprism.models.modality_encoder import EncoderConfig
+from medprism.models.pmkl import Student, StudentConfig, Teacher, TeacherConfig
 from medprism.models.prism import NetworkConfig, Prism
 from medprism.models.segmenter import Segmenter, SegmenterConfig
 
 
-def build(architecture: dict[str, Any]) -> Prism | Segmenter | Classifier:
+def build(architecture: dict[str, Any]) -> nn.Module:
     """The network that an `architecture` property describes, with fresh weights.
 
     Raises:
         UserError: the description is of another version or incomplete.
     """
     try:
+        size, modalities = tuple(architecture["patch_size"]), architecture["modalities"]
+        if "network" not in architecture:
+            return _incomplete(architecture, modalities, size)
         config = NetworkConfig(**architecture["network"])
-        size = tuple(architecture["patch_size"])
-        modalities = architecture["modalities"]
         if "segmenter" in architecture:
             segmenter = SegmenterConfig(**architecture["segmenter"])
             return Segmenter(config, segmenter, modalities, architecture["classes"], size)
@@ -32,3 +39,15 @@ def build(architecture: dict[str, Any]) -> Prism | Segmenter | Classifier:
             f"expected an architecture written by this version of medprism, got {architecture} ({error}); "
             "load it with the version named in its model.json"
         ) from error
+
+
+def _incomplete(architecture: dict[str, Any], modalities: int, size: tuple[int, int, int]) -> nn.Module:
+    """A network of the families that MedMAP was shown on."""
+    shape = (EncoderConfig(**architecture["alignment"]), modalities, architecture["classes"], size)
+    if "mmformer" in architecture:
+        return MmFormer(MmFormerConfig(**architecture["mmformer"]), *shape)
+    if "pmkl_teacher" in architecture:
+        return Teacher(TeacherConfig(**architecture["pmkl_teacher"]), *shape)
+    if "pmkl_student" in architecture:
+        return Student(StudentConfig(**architecture["pmkl_student"]), *shape, architecture["names"])
+    return ACN(ACNConfig(**architecture["acn"]), *shape, architecture["names"])

@@ -14,7 +14,7 @@ from medprism.data.randomness import rng
 from medprism.errors import UserError, expect
 from medprism.methods.segmentation import Segmentation, SegmentationConfig
 from medprism.training.card import common
-from medprism.training.families import Choice
+from medprism.training.choice import Choice
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches
@@ -53,7 +53,7 @@ def train_segmentation(
         "task": "segmentation",
         "data": str(data.resolve()),
         "split_hash": cache.split_hash,
-        **family.settings(),
+        **family.settings,
         "segmentation": plain(segmentation),
         "patches": plain(patches),
         "optimiser": plain(optimiser),
@@ -77,8 +77,8 @@ def train_segmentation(
             "labels": cache.labels,
             "regions": regions,
             "classes": list(classes),
-            **family.card(),
             "validation_dice": score,
+            **family.card,
         }
 
     plan = Plan(
