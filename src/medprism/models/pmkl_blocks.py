@@ -2,7 +2,9 @@
 
 Chen et al. 2022, https://doi.org/10.1109/TMI.2021.3119385; layer sizes as in the authors' release. Every convolution
 pads by reflection, has a bias, and is followed by affine instance normalisation and a leaky ReLU of slope 0.2. The
-release has a dropout between them whose rate is 0; it is left out.
+release has a dropout between them whose rate is 0; it is left out. It draws all kernels from a normal distribution of
+σ = 0.01, from which the last layer, the only one without normalisation, takes long to grow; here they are drawn as
+torch does.
 """
 
 from __future__ import annotations
@@ -122,13 +124,9 @@ def block(in_channels: int, out_channels: int, *, kernel: int = 3, stride: int =
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv3d:
-    """A convolution that keeps the size but for its stride, drawn as in the release: normal, cut at 2σ, σ = 0.01."""
+    """A convolution that keeps the size but for its stride."""
     mode: Literal["reflect", "zeros"] = "reflect" if kernel > 1 else "zeros"
-    conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding=kernel // 2, padding_mode=mode)
-    nn.init.trunc_normal_(conv.weight, std=0.01, a=-0.02, b=0.02)
-    assert conv.bias is not None
-    nn.init.zeros_(conv.bias)
-    return conv
+    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding=kernel // 2, padding_mode=mode)
 
 
 def norm(channels: int) -> nn.GroupNorm:
