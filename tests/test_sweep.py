@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from medprism import sweep_jobs
 from medprism.cli import main
 from medprism.errors import UserError
 from medprism.evaluation.results import Results
 from medprism.options import known
-from medprism.sweep import PRETRAIN, SEGMENT, _queue
+from medprism.sweep_jobs import PRETRAIN, SEGMENT, TEACHER
 from tests.sweeps import labelled_cache, shipped, tiny
 
 BASE = {PRETRAIN: "sts", SEGMENT: "sts"}
 
 
 def queue(variants, seeds=(0,), base=BASE, common=()):
-    return list(_queue(Path("cache"), Path("out"), base, variants, list(seeds), ["--resume=auto", *common]))
+    return list(sweep_jobs.queue(Path("cache"), Path("out"), base, variants, list(seeds), ["--resume=auto", *common]))
 
 
 def places(jobs):
@@ -68,6 +69,36 @@ def test_a_pretraining_that_is_a_variant_itself_is_not_run_again():
     assert jobs[1].arguments["init"] == Path("out/transfer/seed-0/run")
 
 
+def test_a_student_is_trained_by_its_teacher_which_is_trained_once():
+    base = {TEACHER: "pmkl-teacher", SEGMENT: "pmkl-student"}
+    aligned = {"medmap.encoder": "shared", "medmap.anchor": "mean"}
+    jobs = queue(
+        {
+            "teacher": {TEACHER: {}},
+            "t1n": {TEACHER: {}, SEGMENT: {"student.given": "t1n"}},
+            "t2w": {TEACHER: {}, SEGMENT: {"student.given": "t2w"}},
+            "aligned": {TEACHER: aligned, SEGMENT: {}},
+            "mmformer": {SEGMENT: {"config": "mmformer"}},
+        },
+        base=base,
+    )
+    assert places(jobs) == [
+        (SEGMENT, "teacher/seed-0/run"),
+        (SEGMENT, "t1n/seed-0/run"),
+        (SEGMENT, "t2w/seed-0/run"),
+        (SEGMENT, "aligned/seed-0/teacher"),
+        (SEGMENT, "aligned/seed-0/run"),
+        (SEGMENT, "mmformer/seed-0/run"),
+    ]
+    masters = [job.arguments["taught_by"] for job in jobs]
+    shared, own = Path("out/teacher/seed-0/run"), Path("out/aligned/seed-0/teacher")
+    assert masters == [None, shared, shared, None, own, None]
+    assert [job.stage for job in jobs] == [1, 2, 2, 1, 2, 2]
+    assert jobs[1].arguments["student"].given == ("t1n",)
+    assert jobs[5].arguments["mmformer"].width == 8
+    assert jobs[3].arguments["medmap"].anchor == "mean"
+
+
 def test_what_a_variant_says_wins_over_the_sweep():
     [first, second] = queue({"a": {SEGMENT: {"epochs": 2}}, "b": {SEGMENT: {}}}, common=["--epochs=5"])
     assert (first.arguments["epochs"], second.arguments["epochs"]) == (2, 5)
@@ -82,6 +113,7 @@ def test_what_a_variant_says_wins_over_the_sweep():
         ({SEGMENT: {"segmenter.colour": 1}}, "colour"),
         ({SEGMENT: {"out": "x"}}, "got out"),
         ({PRETRAIN: {}, SEGMENT: {"init": "x"}}, "got init"),
+        ({PRETRAIN: {}, TEACHER: {}, SEGMENT: {}}, "got"),
     ],
 )
 def test_variants_that_cannot_be_are_refused(variant, told):
