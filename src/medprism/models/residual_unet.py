@@ -11,6 +11,8 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medprism.models.convolution import TinyConv3d
+
 BLOCKS = (1, 2, 2, 4)
 STRIDES = (1, 2, 4, 8)
 GROUPS = 8
@@ -23,8 +25,8 @@ class NormalisedBlock(nn.Module):
         super().__init__()
         groups = math.gcd(GROUPS, channels)
         self.norm1, self.norm2 = nn.GroupNorm(groups, channels), nn.GroupNorm(groups, channels)
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv1 = TinyConv3d(channels, channels, 3, padding=1)
+        self.conv2 = TinyConv3d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, X, Y, Z) to the same shape."""
@@ -47,7 +49,7 @@ class ResidualUNet(nn.Module):
         self.channels, self.strides = tuple(width * stride for stride in STRIDES), STRIDES
         pairs = list(zip(self.channels[:-1], self.channels[1:], strict=True))
         self.stem = nn.Conv3d(in_channels, width, 3, padding=1)
-        self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairs)
+        self.down = nn.ModuleList(TinyConv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairs)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(NormalisedBlock(channels) for _ in range(count)))
             for channels, count in zip(self.channels, BLOCKS, strict=True)

@@ -1,0 +1,34 @@
+"""Convolutions of tiny maps: exact gradients under autocast, and nothing else than a convolution otherwise."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from medprism.models.convolution import TinyConv3d
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_under_autocast_are_right_at_any_size(stride):
+    torch.manual_seed(0)
+    conv = TinyConv3d(16, 16, 3, stride=stride, padding=1)
+    for shape in product((1, 2, 3), repeat=3):
+        x, made = torch.randn(2, 16, *shape), []
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                out = conv(x)
+            made.append(torch.autograd.grad(out.float().square().sum(), conv.weight)[0])
+        assert (made[0] - made[1]).norm() < 0.05 * made[0].norm(), shape
+
+
+def test_it_is_a_convolution():
+    torch.manual_seed(0)
+    conv = TinyConv3d(3, 4, 3, padding=1)
+    plain = nn.Conv3d(3, 4, 3, padding=1)
+    plain.load_state_dict(conv.state_dict())
+    for side in (2, 4):
+        x = torch.randn(1, 3, side, side, side)
+        assert torch.equal(conv(x), plain(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.randn(1, 3, 4, 4, 4)).dtype == torch.bfloat16
