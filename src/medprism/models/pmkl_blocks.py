@@ -148,5 +148,5 @@ def check_patch(patch_size: Sequence[int]) -> None:
     if any(side % STRIDES[-1] or side < LEAST for side in patch_size):
         raise UserError(
             f"expected patch sides that are multiples of {STRIDES[-1]} from {LEAST} on, got {tuple(patch_size)}; "
-            "change patch_size"
+            "change patches.size"
         )
