@@ -120,12 +120,43 @@ def test_pet_uptake_with_cold_centre():
     assert mask[cylinder(radius=12)].all()
 
 
-@pytest.mark.parametrize("rule", ["nonzero", "auto", "uptake"])
+def uncorrected(brain=0.0, seed=0):
+    """PET without attenuation correction: bright skin, dark middle, streaks in air beside a brain of that height."""
+    rng = np.random.default_rng(seed)
+    body, hot = cylinder(), ball(radius=6)
+    x, y = np.indices(body.shape[:2]) - 24
+    image = body * (60 + 0.6 * np.hypot(x, y)[..., None] ** 2)
+    image[hot] += brain
+    streaks = 0.005 * brain * np.exp(-((np.arange(body.shape[2]) - 12) ** 2) / 50)
+    return body, (image + ~body * (3 + streaks)) * rng.gamma(9, 1 / 9, body.shape)
+
+
+@pytest.mark.parametrize("brain", [0, 500, 3000])
+def test_uncorrected_pet_with_and_without_a_bright_organ(brain):
+    body, image = uncorrected(brain)
+    assert dice(foreground(image, "emission"), body) > 0.95
+
+
+@pytest.mark.parametrize("brain", [0, 3000])
+def test_uncorrected_pet_in_much_air(brain):
+    body, image = uncorrected(brain)
+    air = np.random.default_rng(1).gamma(9, 0.3, (160, 160, 24))
+    air[56:104, 56:104] = image
+    mask = foreground(air, "emission")
+    assert dice(mask, np.pad(body, ((56, 56), (56, 56), (0, 0)))) > 0.95
+
+
+def test_uncorrected_pet_has_no_unit():
+    _, image = uncorrected(500)
+    np.testing.assert_array_equal(foreground(image, "emission"), foreground(image * 1e-3, "emission"))
+
+
+@pytest.mark.parametrize("rule", ["nonzero", "auto", "uptake", "emission"])
 def test_nothing_gives_nothing(rule):
     assert not foreground(np.zeros((6, 6, 6)), rule).any()
 
 
-@pytest.mark.parametrize("rule", ["nonzero", "auto", "uptake", "body"])
+@pytest.mark.parametrize("rule", ["nonzero", "auto", "uptake", "body", "emission"])
 def test_full_and_tiny_volumes(rule):
     for shape in ((1, 1, 1), (2, 3, 1), (9, 9, 9)):
         assert foreground(np.full(shape, 3.0), rule).all()
@@ -165,4 +196,6 @@ def test_real_extracted_brains(scan):
 def test_real_torso_has_no_couch_and_no_arms_outside():
     ct = read_scan(REAL / "petct" / "acrin-042" / "ct_on_pet.nii.gz").array
     pet = read_scan(REAL / "petct" / "acrin-042" / "pet_ac_suvbw.nii.gz").array
+    nac = read_scan(REAL / "petct" / "acrin-042" / "pet_nac.nii.gz").array
     assert dice(foreground(ct, "body"), foreground(pet, "uptake")) > 0.93
+    assert dice(foreground(ct, "body"), foreground(nac, "emission")) > 0.87

@@ -11,6 +11,7 @@ from medprism.errors import UserError
 KINDS = {
     "zscore": Normaliser("zscore", "nonzero", "a.u.", clip=(-5.0, 5.0)),
     "percentile": Normaliser("percentile", "nonzero", "a.u.", clip=(-1.0, 2.0), limits=(1.0, 99.0)),
+    "median": Normaliser("median", "nonzero", "a.u.", clip=(0.0, 8.0)),
     "window": Normaliser("window", "nonzero", "HU", clip=(-2.0, 2.0), limits=(-160.0, 240.0)),
     "suv": Normaliser("suv", "nonzero", "SUV", clip=(0.0, 8.0), limits=(0.0, 20.0)),
 }
@@ -70,6 +71,14 @@ def test_percentiles_become_0_and_1():
     np.testing.assert_allclose(scale.apply(np.array([11.0, 991.0])), (0, 1), atol=1e-6)
 
 
+def test_median_follows_no_bright_organ():
+    image = body(130, 40)
+    usual = KINDS["median"].fit(image, image != 0)
+    assert usual.apply(np.array([0.0, np.median(image[image != 0])])).tolist() == pytest.approx([0, 0.25])
+    image[4:8, 4:8, 4:8] = 4000  # a brain: 6 % of the foreground
+    assert KINDS["median"].fit(image, image != 0).scale == pytest.approx(usual.scale, rel=0.05)
+
+
 def test_window_and_suv_are_the_same_for_every_scan():
     for kind, low, high in (("window", -160, 240), ("suv", 0, 20)):
         scales = [KINDS[kind].fit(body(mean), np.ones((16, 16, 16), bool)) for mean in (5, 30)]
@@ -83,9 +92,9 @@ def test_values_the_design_names():
     assert DEFAULT_NORMALISERS["pet"].fit(body()[:4, :4, :4], ones) == Scale(0.0, 2.5, 0.0, 8.0)
 
 
-def test_scale_of_the_scan_does_not_matter_to_zscore_and_percentile():
+def test_scale_of_the_scan_does_not_matter():
     image = body()
-    for kind in ("zscore", "percentile"):
+    for kind in ("zscore", "percentile", "median"):
         one = KINDS[kind].fit(image, image != 0).apply(image)
         other = KINDS[kind].fit(image * 1000, image != 0).apply(image * 1000)
         np.testing.assert_allclose(one, other, atol=1e-4)

@@ -9,14 +9,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
-Foreground: TypeAlias = Literal["nonzero", "auto", "body", "uptake"]
+Foreground: TypeAlias = Literal["nonzero", "auto", "body", "uptake", "emission"]
 
 BODY_HU = -300  # skin is denser, mattresses and clothes are mostly not
 UPTAKE_SUV = 0.1  # far below any tissue, above what reconstruction leaves in air
 # Of the 99th percentile, the least that is tissue in MRI. Brain extraction (Smith 2002, 10.1002/hbm.10062) takes the
 # same tenth; noise in air stays below, muscle next to bright fat is at a quarter.
 TISSUE = 0.1
+# Of the median of what is brighter, the least that is tissue in PET without attenuation correction. The edge of a
+# blurred body is at half its height; from 0.6 on a bright brain takes over.
+HALF = 0.5
+FAINT = 1e-3  # of the 99th percentile; what is darker counts as just as dark
+NEIGHBOURS = 9  # slices, an odd number, whose thresholds one slice shares
 # Of the largest connected part, what another one must measure to count.
 LEAST_PART = 0.05
 
@@ -27,8 +33,9 @@ def foreground(array: NDArray[Any], rule: Foreground) -> NDArray[np.bool_]:
     Args:
         array: (X, Y, Z) in RAS+ order, in its own unit.
         rule: `nonzero`: what is not exactly zero, for extracted brains. `auto`: that where the background is exactly
-            zero, else what stands out of noisy air. `body`: denser than −300 HU. `uptake`: SUV above 0.1. All but
-            `nonzero` leave out specks and couches.
+            zero, else what stands out of noisy air. `body`: denser than −300 HU. `uptake`: SUV above 0.1.
+            `emission`: PET in any unit, without attenuation correction. All but `nonzero` leave out specks and
+            couches.
 
     Returns:
         bool (X, Y, Z); empty if there is none.
@@ -39,7 +46,40 @@ def foreground(array: NDArray[Any], rule: Foreground) -> NDArray[np.bool_]:
         return _closed(_large_parts(array > BODY_HU))
     if rule == "uptake":
         return _closed(_large_parts(_majority(array > UPTAKE_SUV)))
+    if rule == "emission":
+        return _emission(array)
     return _auto(array)
+
+
+def _emission(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Above half of what is usual in the body: in the volume, and in the slice.
+
+    A brain, a bladder or a tumour is 30 times as bright as muscle, so no share of the brightest finds the body; a
+    median hardly sees them. Reconstruction without attenuation leaves streaks in air, brightest beside such organs.
+    """
+    smooth = np.maximum(ndimage.uniform_filter(np.maximum(array, 0).astype(np.float32), 3), 0)
+    slices = [_half(smooth[..., z]) for z in range(smooth.shape[2])]
+    threshold = np.maximum(_half(smooth), ndimage.median_filter(slices, NEIGHBOURS, mode="nearest"))
+    return _closed(_large_parts(_majority(smooth > threshold)))
+
+
+def _half(array: NDArray[np.float32]) -> float:
+    """A threshold that is `HALF` of the median of what lies above it; 0 if nothing is above 0.
+
+    Air and brain have such a threshold too. The way to that of the body starts where logarithms fall into two classes
+    (Otsu 1979, 10.1109/TSMC.1979.4310076), which is above air however much of it there is, and below the usual.
+    """
+    values = np.sort(array[array > 0])
+    if not values.size:
+        return 0.0
+    darkest = FAINT * values[int(0.99 * (values.size - 1))]
+    threshold = float(np.exp(threshold_otsu(np.log(np.maximum(values, darkest)))))  # type: ignore[no-untyped-call]
+    for _ in range(100):  # rises or falls to where it stays
+        above = values[min(np.searchsorted(values, threshold), values.size - 1) :]
+        before, threshold = threshold, HALF * float(np.median(above))
+        if abs(threshold - before) <= 1e-3 * before:
+            break
+    return threshold
 
 
 def _auto(array: NDArray[Any]) -> NDArray[np.bool_]:

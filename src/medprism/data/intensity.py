@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from medprism.data.foreground import Foreground, foreground
 from medprism.errors import UserError
 
-Kind: TypeAlias = Literal["zscore", "percentile", "window", "suv"]
+Kind: TypeAlias = Literal["zscore", "percentile", "median", "window", "suv"]
+
+USUAL = 0.25  # what `median` makes of the median: as much as an SUV of 0.6, which is usual in a body, becomes in PET
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Normaliser:
 
     Attributes:
         kind: `zscore`: mean 0 and standard deviation 1 over the foreground. `percentile`: two percentiles of the
-            foreground become 0 and 1. `window`, `suv`: two fixed intensities become the ends of `clip`; `suv` also
-            refuses a PET that is evidently in Bq/mL.
+            foreground become 0 and 1. `median`: 0 stays 0 and the median of the foreground becomes 1/4; unlike a high
+            percentile it does not follow the brain, bladder or tumour that the field of view happens to hold.
+            `window`, `suv`: two fixed intensities become the ends of `clip`; `suv` also refuses a PET that is
+            evidently in Bq/mL.
         foreground: How the foreground of a scan is found (see `medprism.data.foreground`).
         unit: Unit of the intensities: "HU", "SUV" or "a.u.".
         clip: Least and largest normalised value.
-        limits: The two percentiles, or the two intensities; unused by `zscore`.
+        limits: The two percentiles, or the two intensities; unused by `zscore` and `median`.
     """
 
     kind: Kind
@@ -116,6 +120,8 @@ class Normaliser:
         elif self.kind == "percentile":
             offset, scale = (float(p) for p in np.percentile(values, self.limits))
             scale -= offset
+        elif self.kind == "median":
+            offset, scale = 0.0, float(np.median(values)) / USUAL
         else:
             scale = (self.limits[1] - self.limits[0]) / (high - low)
             offset = self.limits[0] - low * scale
@@ -143,5 +149,5 @@ DEFAULT_NORMALISERS: dict[str, Normaliser] = {
     **dict.fromkeys(("t1n", "t1c", "t2w", "t2f", "pd", "mra", "dwi", "adc"), _MRI),
     "ct": Normaliser("window", "body", "HU", clip=(-2.0, 2.0), limits=(-1000.0, 1000.0)),
     "pet": Normaliser("suv", "uptake", "SUV", clip=(0.0, 8.0), limits=(0.0, 20.0)),
-    "nac": Normaliser("percentile", "auto", "a.u.", clip=(0.0, 8.0), limits=(0.5, 99.5)),
+    "nac": Normaliser("median", "emission", "a.u.", clip=(0.0, 8.0)),
 }
