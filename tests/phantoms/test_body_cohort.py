@@ -6,10 +6,23 @@ import pytest
 
 from medprism.cli import main
 from medprism.data.cohort import Cohort
+from medprism.data.intensity import DEFAULT_NORMALISERS
 from medprism.data.prepare import prepare
 from medprism.errors import UserError
+from medprism.phantoms.body import body_subject
 from medprism.phantoms.body_cohort import Bodies, write_body_cohort
 from medprism.phantoms.verb import phantom
+
+BODIES = {
+    "subjects": 4,
+    "spacing": 8.0,
+    "domain": "head-neck",
+    "scanner": "B",
+    "missing_rate": 0.5,
+    "seed": 1,
+    "fractions": (0.7, 0.1, 0.2),
+}
+LEAST = {"pet": 0.8, "nac": 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +73,39 @@ def test_prepare_takes_the_usual_normalisers(written, tmp_path):
             }
             for mask in masks.values():
                 assert 0.05 < mask.mean() < 0.9
-            # CT and PET agree on where the body is; NAC's threshold follows what is bright, in heads the brain.
-            for other, least in (("pet", 0.8), ("nac", 0.3)):
+            for other in ("pet", "nac"):  # agree with CT on where the body is
                 if "ct" in masks and other in masks:
                     a, b = masks["ct"], masks[other]
-                    assert (a & b).sum() / (a | b).sum() > least
+                    assert (a & b).sum() / (a | b).sum() > LEAST[other]
             assert np.isfinite(entry.images()).all()
+
+
+@pytest.mark.parametrize("scanner", ["A", "B"])
+def test_heads_and_torsos_have_one_scale_of_uncorrected_pet(scanner):
+    normaliser, muscle = DEFAULT_NORMALISERS["nac"], {}
+    for domain in ("head-neck", "torso"):
+        made = body_subject(1, 0, 6.0, domain, scanner).images
+        inside = DEFAULT_NORMALISERS["ct"].foreground_mask(made["ct"])
+        mask = normaliser.foreground_mask(made["nac"])
+        assert 2 * (mask & inside).sum() / (mask.sum() + inside.sum()) > 0.85
+        soft = inside & (made["ct"] > 0) & (made["ct"] < 100) & (made["pet"] > 0.3) & (made["pet"] < 1)
+        muscle[domain] = np.median(normaliser.fit(made["nac"], mask).apply(made["nac"])[soft])
+    # By a high percentile the ratio is a sixth or less, as heads hold a brain.
+    assert 0.5 < muscle["head-neck"] / muscle["torso"] < 2
+
+
+def test_persons_are_those_of_the_domain_and_seed(written):
+    def persons(**change):
+        recipe = Bodies(**{**BODIES, **change})
+        return {recipe.person(i) for i in range(recipe.subjects)}
+
+    cohort = Cohort.load(written)
+    assert {subject.person for subject in cohort.subjects()} == persons()
+    note = json.loads((cohort.root / "sub-0001" / "phantom.json").read_text())
+    assert note["person"] in persons()
+    assert persons(scanner="A", spacing=3.0, missing_rate=0.0) == persons()
+    assert not persons(seed=2) & persons()
+    assert not persons(domain="torso") & persons()
 
 
 def test_kinds_do_not_mix_in_a_folder(written):

@@ -30,6 +30,10 @@ class Bodies(Recipe):
         """Name of the cohort."""
         return f"phantom-{self.domain}-{self.scanner}"
 
+    def person(self, index: int) -> str:
+        """Who a subject is; each domain has persons of its own."""
+        return f"{self.domain}-{self.seed}-{index + 1:04d}"
+
     def check(self) -> None:
         """Raise UserError on a value that makes no cohort."""
         petct_preset(self.scanner)

@@ -98,6 +98,10 @@ class Recipe:
                 f"expected fractions for training, validation and test that add up to 1, got {self.fractions}; mend"
             )
 
+    def person(self, index: int) -> str:
+        """Who a subject is: the same in every cohort that shows this person, and nobody of another seed."""
+        return f"{self.kind}-{self.seed}-{index + 1:04d}"
+
     def names(self) -> list[str]:
         """Of the subjects."""
         return [f"sub-{index + 1:04d}" for index in range(self.subjects)]
@@ -308,7 +312,7 @@ def _make(folder: Path, recipe: Recipe, index: int) -> None:
         save_like(made.label, reference, part / f"{name}-seg.nii.gz", kind="label")
         note = {
             "phantom": True,
-            "person": name,
+            "person": recipe.person(index),
             "scanner": recipe.scanner,
             "class": made.class_label,
             "truth": made.truth,
@@ -338,16 +342,16 @@ def _write_cohort(folder: Path, recipe: Recipe) -> Path:
         "origin": {"phantom": True, "kind": recipe.kind, **asdict(recipe)},
     }
     for split, indices in recipe.splits().items():
-        content[split] = [_entry(folder, names[i], recipe.present(i)) for i in indices]
+        content[split] = [_entry(folder, names[i], recipe.person(i), recipe.present(i)) for i in indices]
     path = folder / "cohort.json"
     _write_json(path, content)
     return path
 
 
-def _entry(folder: Path, name: str, present: tuple[str, ...]) -> dict[str, object]:
+def _entry(folder: Path, name: str, person: str, present: tuple[str, ...]) -> dict[str, object]:
     note = json.loads((folder / name / "phantom.json").read_text())
     files = {key: f"{name}/{name}-{key}.nii.gz" for key in (*present, "seg")}
-    return {"subject": name, "person": name, "site": note["scanner"], **files, "class": note["class"]}
+    return {"subject": name, "person": person, "site": note["scanner"], **files, "class": note["class"]}
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
