@@ -13,7 +13,13 @@ from tests.data.scans import head, lesion
 
 MODALITIES = ("t1n", "t2w")
 TINY = {"patches": {"size": [16, 16, 16], "per_subject": 2, "validation": 1, "batch": 2}}
-SMALL_NETWORK = {"width": 4, "levels": 3}
+SMALL_NETWORKS = {
+    "network": {"width": 4, "levels": 3},
+    "mmformer": {"width": 2, "dim": 16, "heads": 2, "mlp": 16},
+    "teacher": {"width": 4},
+    "student": {"width": 4},
+    "acn": {"width": 8},
+}
 
 
 def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = ()) -> Path:
@@ -44,15 +50,28 @@ def tiny(name: str, folder: Path) -> Path:
     content = shipped(name)
     base = content["base"]
     made = {}
-    for verb, config in ({"pretrain": base} if isinstance(base, str) else base).items():
-        options = yaml.safe_load(CONFIGS.joinpath(*verb.split(), f"{config}.yaml").read_text())
-        options["patches"] |= TINY["patches"]
-        if verb == "pretrain":
-            options["network"] |= SMALL_NETWORK
-        path = folder / f"{verb.replace(' ', '-')}.yaml"
-        path.write_text(yaml.safe_dump(options))
-        made[verb] = str(path)
+    for stage, config in ({"pretrain": base} if isinstance(base, str) else base).items():
+        made[stage] = str(_small(stage, config, folder))
+    for stages in content["variants"].values():
+        for stage, changes in stages.items():
+            if isinstance(changes, dict) and "config" in changes:
+                changes["config"] = str(_small(stage, changes["config"], folder))
+            if isinstance(changes, dict) and "medmap.modality" in changes:
+                changes["medmap.modality"] = MODALITIES[-1]  # the sweeps' own is not among these
     content["base"] = made["pretrain"] if isinstance(base, str) else made
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))  # the first variant is what others are compared with
+    return path
+
+
+def _small(stage: str, config: str, folder: Path) -> Path:
+    """A shipped configuration of a stage, with small patches and networks."""
+    verb = "finetune segment" if stage == "teacher" else stage
+    options = yaml.safe_load(CONFIGS.joinpath(*verb.split(), f"{config}.yaml").read_text())
+    options["patches"] |= TINY["patches"]
+    for name, shape in SMALL_NETWORKS.items():
+        if name in options:
+            options[name] |= shape
+    path = folder / f"{verb.replace(' ', '-')}-{config}.yaml"
+    path.write_text(yaml.safe_dump(options))
     return path

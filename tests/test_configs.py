@@ -65,9 +65,10 @@ def test_every_variant_of_a_sweep_has_options_of_its_commands(name):
     sweep = content("sweep", name)
     base = sweep["base"] if isinstance(sweep["base"], dict) else {"pretrain": sweep["base"]}
     for stages in sweep["variants"].values():
-        for verb, changes in (stages if isinstance(sweep["base"], dict) else {"pretrain": stages}).items():
-            words = [f"--{option}={value}" for option, value in changes.items()]
-            parsed(verb, ["--config", base[verb], *ENDS, *words])
+        for stage, changes in (stages if isinstance(sweep["base"], dict) else {"pretrain": stages}).items():
+            words = [f"--{option}={value}" for option, value in changes.items() if option != "config"]
+            verb = "finetune segment" if stage == "teacher" else stage
+            parsed(verb, ["--config", changes.get("config", base[stage]), *ENDS, *words])
 
 
 def test_puir_is_the_papers():

@@ -30,8 +30,9 @@ from tests.training.segmenting import LABELS, REGIONS, SMALL, TEST, make_labelle
 
 FAST = {"epochs": 1, "patches": replace(SMALL["patches"], per_subject=1, batch=4)}
 FROM_MODEL = {**FAST, "network": NetworkConfig()}
-WORDS = ["--network.width=4", "--network.levels=3", "--patches.size=16,16,16", "--patches.per-subject=1"]
-WORDS += ["--patches.validation=1", "--epochs=1", "--compute.device=cpu"]
+SHORT = ["--patches.size=16,16,16", "--patches.per-subject=1", "--patches.validation=1", "--epochs=1"]
+SHORT += ["--compute.device=cpu"]
+WORDS = ["--network.width=4", "--network.levels=3", *SHORT]
 
 
 def weights(run):
@@ -275,14 +276,17 @@ def test_a_cohort_without_labels_is_refused(cache, tmp_path, capsys):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("finetune/segment/*.yaml")))
 def test_every_shipped_configuration_trains_and_is_scored(labelled, tmp_path, name):
     """By the command; all that is not about size is the configuration's own."""
-    run = tmp_path / "run"
-    words = ["finetune", "segment", "--config", name, "--data", str(labelled), "--out", str(run), *WORDS]
-    assert main(words) == 0
+    run, own = tmp_path / "run", yaml.safe_load(Path(CONFIGS, f"finetune/segment/{name}.yaml").read_text())
+    words = ["--data", str(labelled), *(WORDS if "segmenter" in own else SHORT)]
+    if "student" in own:
+        teacher = ["finetune", "segment", "--config", "pmkl-teacher", *words, "--out", str(tmp_path / "teacher")]
+        assert main(teacher) == 0
+        words += ["--taught-by", str(tmp_path / "teacher")]
+    assert main(["finetune", "segment", "--config", name, *words, "--out", str(run)]) == 0
     [row] = table(run)
     assert float(row["train/loss"]) > 0
     card = load_card(run)
     assert card["metrics"]["rows"]
-    own = yaml.safe_load(Path(CONFIGS, f"finetune/segment/{name}.yaml").read_text())
     small = {"size", "per_subject", "validation"}
     for part, values in own.items():
         if isinstance(values, dict):
