@@ -29,7 +29,7 @@ def objective(training=(10, 5, 1), validation=(2, 1, 1), **config):
 
 
 def test_the_loss_is_weighted_cross_entropy_and_invariance():
-    made, given = network(), labelled()
+    made, given = network().eval(), labelled()
     losses = objective(invariance=0.5).losses(made, given, 3)
     seen = drawn_subsets(given, 3, NAMES, 1)
     logits = made.head(made.features(given.images, seen)).log_softmax(1)
@@ -86,6 +86,24 @@ def test_it_learns_to_tell_smooth_from_rough():
     given.images[::2] = smooth * given.present[::2, :, None, None, None]
     step = torch.optim.Adam(made.parameters(), lr=3e-3)
     for epoch in range(100):
+        step.zero_grad()
+        loss = rule.losses(made, given, epoch, torch.Tensor.backward)["loss"]
+        step.step()
+    assert loss < 0.2
+
+
+def test_it_learns_where_representations_differ_by_little():
+    """As those of a pre-trained network do, whose channels lie far apart and persons close together."""
+    made, rule = network().train(), objective((1, 1, 1), invariance=0)
+    with torch.no_grad():
+        fuse = made.prism.prior.fusion.fuse
+        fuse.weight *= 0.02
+        fuse.bias.normal_(0, 5)
+    given = labelled((2, 7, 2, 7))
+    smooth = F.interpolate(given.images[::2, :, ::4, ::4, ::4], scale_factor=4.0, mode="trilinear")
+    given.images[::2] = smooth * given.present[::2, :, None, None, None]
+    step = torch.optim.Adam(made.parameters(), lr=1e-3)
+    for epoch in range(60):
         step.zero_grad()
         loss = rule.losses(made, given, epoch, torch.Tensor.backward)["loss"]
         step.step()

@@ -3,7 +3,7 @@ import torch
 
 from medprism.evaluation.leakage import assert_no_leak
 from medprism.models.build import build
-from medprism.models.classifier import Classifier, ClassifierConfig
+from medprism.models.classifier import Classifier, ClassifierConfig, Standardise
 from medprism.models.prism import NetworkConfig, Prism
 
 
@@ -25,10 +25,14 @@ def test_features_are_mean_and_maximum_of_what_the_scans_say(fusion):
     made = network(fusion)  # fresh gates are equal
     with torch.no_grad():
         features, vectors = made.features(scans(), PRESENT), made.embed(scans(), PRESENT)
-        x_h = made.represent(scans(), PRESENT).x_h
-    mean = vectors.sum(1) / PRESENT.sum(1, keepdim=True)
-    maximum = torch.stack([(x_h[0] + x_h[1]) / 2, x_h[2]]).amax((2, 3, 4))
-    torch.testing.assert_close(features, torch.cat([mean, maximum], 1))
+        found = made.represent(scans(), PRESENT)
+        *finer, z = made.prism.encode(scans()[PRESENT][:, None], torch.tensor([0, 2, 1]))
+        levels = [*finer, made.prism.personalise(z)]
+    torch.testing.assert_close(found.x_h, levels[-1])
+    fused = [torch.stack([(one[0] + one[1]) / 2, one[2]]) for one in levels]
+    means, maxima = [one.mean((2, 3, 4)) for one in fused], [one.amax((2, 3, 4)) for one in fused]
+    torch.testing.assert_close(features, torch.cat([*means, *maxima], 1))
+    torch.testing.assert_close(means[-1], vectors.sum(1) / PRESENT.sum(1, keepdim=True))
     with torch.no_grad():
         torch.testing.assert_close(made(scans(), PRESENT)[0], made.head(features))
     assert made.head(features).shape == (2, 4)
@@ -74,3 +78,50 @@ def test_swinunetr_without_decoder_has_the_same_bottleneck():
     x, source = torch.randn(1, 1, 64, 64, 64), torch.tensor([1])
     with torch.no_grad():
         torch.testing.assert_close(bare.bottleneck(x, source), whole.bottleneck(x, source))
+        for one, other in zip(bare.encode(x, source), whole.encode(x, source), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def far(rows, seed=0):
+    """Rows whose channels lie far apart, and which differ by little."""
+    draw = torch.Generator().manual_seed(seed)
+    spread = torch.logspace(-2, 0, 5)
+    return torch.tensor([-9.0, -3.0, 0.0, 4.0, 7.0]) + spread * torch.randn(rows, 5, generator=draw)
+
+
+def test_standardise_takes_away_what_all_have_in_common():
+    made, rows = Standardise(5), far(400)
+    for first in range(0, 400, 4):
+        told = made(rows[first : first + 4])
+        if not first:  # the first batch is all that is known
+            torch.testing.assert_close(told.mean(0), torch.zeros(5), atol=1e-3, rtol=0)
+            torch.testing.assert_close(told.square().mean(0), torch.ones(5), atol=4e-2, rtol=0)
+    told = made.eval()(far(1000, seed=1))
+    assert told.mean(0).abs().max() < 0.5
+    assert ((told.std(0) > 0.7) & (told.std(0) < 1.4)).all()
+
+
+def test_standardise_says_the_same_of_a_row_whatever_is_beside_it():
+    made = Standardise(5)
+    for seed in range(30):
+        made(far(4, seed))
+    made.eval()
+    before, rows = {name: value.clone() for name, value in made.state_dict().items()}, far(6, 99)
+    torch.testing.assert_close(torch.cat([made(row[None]) for row in rows]), made(rows))
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in before.items())
+    again = Standardise(5)
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(again.eval()(rows), made(rows))
+
+
+def test_no_gradient_moves_all_rows_alike():
+    made, rows = Standardise(5), far(6).requires_grad_()
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(2))
+    (made(rows) * weight).sum().backward()
+    torch.testing.assert_close(rows.grad.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        rows.grad, (weight - weight.mean(0)) * torch.rsqrt(made.variance + 1e-6), atol=1e-4, rtol=1e-4
+    )
+    alone = far(1).requires_grad_()
+    made(alone).sum().backward()
+    assert (alone.grad > 0).all()  # one row has no others

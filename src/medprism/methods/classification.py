@@ -1,4 +1,4 @@
-"""Fine-tuning for classification with any subset of scans: pooled x_h over the given scans, then an MLP.
+"""Fine-tuning for classification with any subset of scans: features fused over the given scans and pooled, then an MLP.
 
 Each sub-volume in each step is seen through a non-empty subset of its scans, drawn anew, so that one network serves
 all subsets, and has the class of its subject. Validation and inference pool over the sub-volumes of a subject.
@@ -19,7 +19,7 @@ from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
 from medprism.methods.distributed import mean, summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
-from medprism.models.classifier import Classifier, Represented
+from medprism.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,6 @@ class Classification(nn.Module):
         wanted = int(self.outputs(batch)[0])
         right = []
         for subset in all_subsets(batch.present[0]):
-            rows = subset[scans.source]
-            some = Represented(scans.x_h[rows], scans.owner[rows], scans.source[rows])
-            pooled = network.fused(some, len(batch)).mean(dim=0, keepdim=True)
+            pooled = network.fused(scans.of(subset), len(batch)).mean(dim=0, keepdim=True)
             right.append(float(int(network.head(pooled).argmax()) == wanted))
         return torch.tensor([self.share[wanted] * sum(right) / len(right)], device=batch.images.device)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from medprism.models.backbone import StemConv3d
 from medprism.models.window_attention import lean
 
-NOT_FOR_BOTTLENECK = (*(f"encoder{n}" for n in range(1, 5)), *(f"decoder{n}" for n in range(1, 6)), "out")
-"""MONAI's names for the blocks of the skips and the decoder."""
+DECODER = (*(f"decoder{n}" for n in range(1, 6)), "out")
+"""MONAI's names for its blocks."""
 
 
 class SwinUNETR(nn.Module):
@@ -22,7 +22,7 @@ class SwinUNETR(nn.Module):
 
     Args:
         in_channels: M, the channels of the stem.
-        out_channels: channels of the output; 0 for an encoder of which `bottleneck` is all that there is.
+        out_channels: channels of the output; 0 for an encoder without decoder.
         width: feature size, a multiple of 12; 48 in the paper.
 
     Patches have sides that are multiples of 32, and 64 at least in training (InstanceNorm has nothing to normalise in
@@ -41,7 +41,7 @@ class SwinUNETR(nn.Module):
         if hasattr(first, "conv3"):  # the block's shortcut, there where the channels change
             first.conv3.conv = StemConv3d.like(first.conv3.conv)
         if not out_channels:
-            for name in NOT_FOR_BOTTLENECK:
+            for name in DECODER:
                 delattr(self.net, name)
         self.memory_format = torch.channels_last_3d  # in which convolutions on CPUs are twice as fast
         self.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
