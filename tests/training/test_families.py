@@ -149,7 +149,7 @@ def test_what_it_is_not_given_changes_what_it_says(leaking, trained):
 def test_a_network_of_one_subset_serves_it_alone(name, labelled, taught, tmp_path, capsys):
     run, group = tmp_path / "run", name.removeprefix("pmkl-")
     words = ["--taught-by", str(taught)] if group == "student" else []
-    assert finetune(name, labelled, run, *words, f"--{group}.given", "T1,FLAIR") == 0
+    assert finetune(name, labelled, run, *words, f"--{group}.given", "T1,FLAIR", "--patches.batch=1") == 0
     card = load_card(run)
     assert card["sources"] == card["only"] == ["t1n", "t2f"]
     assert {tuple(row["given"]) for row in card["metrics"]["rows"] if row["group"] == "subset"} == {("t1n", "t2f")}
@@ -180,6 +180,7 @@ def test_a_network_of_one_subset_serves_it_alone(name, labelled, taught, tmp_pat
         ("mmformer", ["--acn.width=4"], "at most one of"),
         ("mmformer", ["--init=somewhere"], "starts from nothing"),
         ("mmformer", ["--network.width=4"], "no options of a prism"),
+        ("mmformer", ["--segmentation.dice=2"], "no options of a prism's loss"),
         ("mmformer", ["--patches.size=24,24,20"], "multiples of 16"),
         ("mmformer", ["--taught-by=somewhere"], "with a student"),
         ("pmkl-student", [], "--taught-by"),
@@ -229,6 +230,14 @@ def test_a_student_is_not_resumed_without_its_teacher_or_with_another(labelled, 
     assert "taught_by" in capsys.readouterr().err
     assert finetune("pmkl-student", labelled, run, "--resume", "auto") == 2
     assert "--taught-by" in capsys.readouterr().err
+
+
+def test_a_student_trains_on_those_who_have_what_it_needs(labelled, taught, tmp_path, caplog):
+    run = tmp_path / "run"
+    assert (
+        finetune("pmkl-student", labelled, run, "--taught-by", str(taught), "--student.given=t2w", "--fraction=1") == 0
+    )
+    assert "2 of 4 training subjects lack some of t2w" in caplog.text
 
 
 def test_unknown_networks_are_of_another_version():

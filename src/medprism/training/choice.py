@@ -9,6 +9,7 @@ from medprism.data.cache import Cache
 from medprism.errors import UserError
 from medprism.methods.acn import ACNLossConfig
 from medprism.methods.distillation import DistillationConfig
+from medprism.methods.segmentation import SegmentationConfig
 from medprism.models.acn import ACNConfig
 from medprism.models.mmformer import MmFormerConfig
 from medprism.models.pmkl import StudentConfig, TeacherConfig
@@ -48,13 +49,18 @@ class Choice:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     acn_loss: ACNLossConfig = field(default_factory=ACNLossConfig)
 
-    def family(self, cache: Cache) -> Family:
+    def family(self, cache: Cache, segmentation: SegmentationConfig) -> Family:
         """The network that is chosen.
+
+        Args:
+            cache: what it is trained on.
+            segmentation: the objective of a prism; the others have their own and take `full` of it alone.
 
         Raises:
             UserError: options that do not go together, or a start or teacher that does not fit the cache.
         """
-        self._check()
+        self._check(segmentation)
+        self.medmap.alignment(cache.modalities)  # its modality must be one of them
         if self.mmformer is not None:
             return families.mmformer(self.mmformer, self.medmap)
         if self.teacher is not None:
@@ -66,7 +72,7 @@ class Choice:
             return families.acn(self.acn, self.acn_loss, self.medmap, cache)
         return families.prism(Start.of(self.init, self.part, self.network, cache), self.segmenter)
 
-    def _check(self) -> None:
+    def _check(self, segmentation: SegmentationConfig) -> None:
         named = [name for name in ("mmformer", "teacher", "student", "acn") if getattr(self, name) is not None]
         if len(named) > 1:
             raise UserError(f"expected at most one of mmformer, teacher, student, acn, got {' and '.join(named)}")
@@ -75,6 +81,8 @@ class Choice:
             raise UserError(f"expected no --init with {chosen}, which starts from nothing, got {self.init}")
         if named and (self.part, self.segmenter, self.network) != ("model", SegmenterConfig(), NetworkConfig()):
             raise UserError(f"expected no options of a prism (part, segmenter, network) with {chosen}; leave them out")
+        if named and segmentation != SegmentationConfig(full=segmentation.full):
+            raise UserError(f"expected no options of a prism's loss (segmentation.dice and others) with {chosen}")
         if chosen in ("a prism", "student") and self.medmap != MedMAPConfig():
             told = "give it to its teacher" if chosen == "student" else "PUIR has anchors of its own, see puir.anchor"
             raise UserError(f"expected medmap with mmformer, teacher or acn, got it with {chosen}; {told}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any, Literal, cast
 
 from torch import nn
 
-from medprism.data.cache import Cache
+from medprism.data.cache import Cache, Entry
 from medprism.data.modalities import lookup
-from medprism.errors import expect
+from medprism.errors import UserError, expect
 from medprism.methods.acn import ACNLoss, ACNLossConfig
 from medprism.methods.alignment import Alignment, AlignmentConfig
 from medprism.methods.distillation import Distillation, DistillationConfig, TeacherObjective
@@ -28,11 +29,13 @@ from medprism.training.patches import check_size
 from medprism.training.run import plain
 from medprism.training.start import Start, check_recipe, refuse_test_persons
 
+logger = logging.getLogger(__name__)
+
 Size = tuple[int, int, int]
 
 MEDMAP = "Liu et al., MedMAP, https://arxiv.org/abs/2408.09465"
 MMFORMER = "Zhang et al., mmFormer, MICCAI 2022, https://arxiv.org/abs/2206.02425"
-PMKL = "Chen et al., Learning With Privileged Multimodal Knowledge for Unimodal Segmentation, IEEE TMI 2021"
+PMKL = "Chen et al., PMKL, IEEE TMI 41(3), 2022, https://doi.org/10.1109/TMI.2021.3119385"
 ACN_PAPER = "Wang et al., ACN, MICCAI 2021, https://arxiv.org/abs/2106.14591"
 
 
@@ -92,6 +95,7 @@ class Family:
         card: what model.json says besides what it says of all that segment.
         seen: digests of the persons that weights or targets come from.
         idle: whether some parameters have no gradient in some steps.
+        needs: modalities that every training subject must have.
     """
 
     settings: dict[str, Any]
@@ -100,6 +104,24 @@ class Family:
     card: dict[str, Any] = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     idle: bool = False
+    needs: tuple[str, ...] = ()
+
+    def trained_on(self, entries: list[Entry]) -> list[Entry]:
+        """The subjects that have all that is needed.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = [each for each in entries if set(self.needs).isdisjoint(_absent(each))]
+        if not found:
+            raise UserError(
+                f"expected training subjects with {' and '.join(self.needs)}, got none among {len(entries)}; "
+                "name scans that some subject has"
+            )
+        if len(found) < len(entries):
+            told = "%d of %d training subjects lack some of %s and are left out"
+            logger.warning(told, len(entries) - len(found), len(entries), " ".join(self.needs))
+        return found
 
 
 def prism(start: Start, segmenter: SegmenterConfig) -> Family:
@@ -174,6 +196,7 @@ def student(config: StudentConfig, losses: DistillationConfig, taught_by: Path, 
             **_served(names, given),
         },
         seen=tuple(card.get("training_persons", ())),
+        needs=tuple(given),
     )
 
 
@@ -191,6 +214,10 @@ def acn(config: ACNConfig, losses: ACNLossConfig, medmap: MedMAPConfig, cache: C
         },
         idle=bool(given),
     )
+
+
+def _absent(entry: Entry) -> list[str]:
+    return [name for name, here in zip(entry.modalities, entry.present, strict=True) if not here]
 
 
 def _served(names: tuple[str, ...], given: list[str]) -> dict[str, Any]:

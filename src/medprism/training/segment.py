@@ -45,8 +45,8 @@ def train_segmentation(
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     expect(0 < fraction <= 1, "a share above 0 up to 1", "fraction", fraction)
     cache = Cache.open(data)
-    family = choice.family(cache)
-    training = share_of(cache.subjects("training"), fraction, seed)
+    family = choice.family(cache, segmentation)
+    training = family.trained_on(share_of(cache.subjects("training"), fraction, seed))
     classes, voxels = label_voxels(cache, training)
     regions = cache.regions or {name: [value] for name, value in cache.labels.items() if value}
     config: dict[str, Any] = {
