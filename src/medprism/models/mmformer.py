@@ -8,6 +8,7 @@ one modality; and tokens of absent scans take part in the attention.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from medprism.models.modality_encoder import EncoderConfig, ModalityEncoder
 from medprism.models.prenorm import LEVELS, ConvEncoder
 from medprism.models.prism import pairs
 from medprism.models.token_transformer import Places, TokenTransformer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ class MmFormer(nn.Module):
             raise UserError(
                 f"expected patch sides that are multiples of {self.divisor} with mmformer, got {self.patch_size}; "
                 "change patch_size"
+            )
+        if x == y == z == self.divisor:
+            logger.warning(
+                "a patch of %s has one token, and the normalisation of a single voxel leaves nothing of what the "
+                "transformers say; take a larger patch_size",
+                self.patch_size,
             )
         channels = tuple(config.width * 2**level for level in range(LEVELS))
         shape = (config.dim, config.heads, config.mlp, config.depth, config.dropout)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medprism.models.convolution import TinyConv3d
+
 LEVELS = 5
 
 
-class PaddedConv3d(nn.Conv3d):
+class PaddedConv3d(TinyConv3d):
     """A convolution with a kernel of 3, or of 1.
 
     Args:
