@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from medprism.models.convolution import TinyConv3d
+from medprism.models.swinunetr import SwinUNETR
+from medprism.models.unet import UNet
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -32,3 +34,22 @@ def test_it_is_a_convolution():
         assert torch.equal(conv(x), plain(x))
     with torch.autocast("cpu", torch.bfloat16):
         assert conv(torch.randn(1, 3, 4, 4, 4)).dtype == torch.bfloat16
+
+
+def gradient(module, run, enabled):
+    module.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        out = run()
+    out.float().square().sum().backward()
+    return torch.cat([each.grad.flatten() for each in module.parameters() if each.grad is not None])
+
+
+def test_a_unet_on_small_patches_and_the_bottleneck_of_swinunetr_have_right_gradients():
+    torch.manual_seed(0)
+    unet, scan = UNet(1, 1, width=8, levels=4), torch.randn(2, 1, 16, 16, 16)
+    for block in unet.blocks:
+        nn.init.normal_(block.conv2.weight, std=0.05)
+    bottom, hidden = SwinUNETR(1, 0, width=12).net.encoder10, torch.randn(2, 192, 2, 2, 2)
+    for module, run in ((unet.blocks[-1], lambda: unet.decode(unet.encode(scan))), (bottom, lambda: bottom(hidden))):
+        exact, fast = (gradient(module, run, enabled) for enabled in (False, True))
+        assert (exact - fast).norm() < 0.1 * exact.norm()

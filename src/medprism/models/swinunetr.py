@@ -11,6 +11,7 @@ from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d
+from medprism.models.convolution import TinyConv3d
 from medprism.models.window_attention import lean
 
 DECODER = (*(f"decoder{n}" for n in range(1, 6)), "out")
@@ -40,6 +41,9 @@ class SwinUNETR(nn.Module):
         first.conv1.conv = StemConv3d.like(first.conv1.conv)
         if hasattr(first, "conv3"):  # the block's shortcut, there where the channels change
             first.conv3.conv = StemConv3d.like(first.conv3.conv)
+        for module in self.net.encoder10.modules():  # the bottleneck of a patch of 64 voxels has 2
+            if type(module) is nn.Conv3d and module.kernel_size == (3, 3, 3):
+                module.__class__ = TinyConv3d
         if not out_channels:
             for name in DECODER:
                 delattr(self.net, name)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
+from medprism.models.convolution import TinyConv3d
 
 
 class ResidualBlock(nn.Module):
@@ -25,8 +26,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv1 = TinyConv3d(channels, channels, 3, padding=1)
+        self.conv2 = TinyConv3d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         nn.init.zeros_(self.conv2.weight)
 
