@@ -108,6 +108,16 @@ def test_persons_are_those_of_the_domain_and_seed(written):
     assert not persons(domain="torso") & persons()
 
 
+def test_a_cohort_without_the_uncorrected_pet_is_a_command_away(written, tmp_path):
+    words = ["inspect", str(written), "--modalities", "ct,pet", "--out", str(tmp_path / "c.json")]
+    assert main(words) == 0
+    cohort = Cohort.load(tmp_path / "c.json")
+    assert cohort.modalities == ("ct", "pet")
+    whole = {subject.person: subject for subject in Cohort.load(written).subjects()}
+    for subject in cohort.subjects():
+        assert set(subject.images) == set(whole[subject.person].images) & {"ct", "pet"}
+
+
 def test_kinds_do_not_mix_in_a_folder(written):
     folder = written.parent
     (folder / "cohort.json").rename(folder / "cohort.kept")
