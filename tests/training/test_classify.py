@@ -4,67 +4,25 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 import medprism
-from medprism.data.cohort import Cohort, Subject
-from medprism.data.prepare import prepare
+from medprism.data.cache import Cache
 from medprism.errors import UserError
-from medprism.finetune import finetune_classify as classify
-from medprism.io.nifti import save_like
 from medprism.models import NetworkConfig
-from medprism.models.classifier import ClassifierConfig
 from medprism.training.classify import named_classes
-from medprism.training.fit import Compute
-from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig
-from tests.data.scans import head
+from tests.training.classifying import SMALL, classify, make_classes
 from tests.training.runs import table
 from tests.training.runs import train as pretrain
-
-MODALITIES = ("t1n", "t2w")
-SMALL = {
-    "network": NetworkConfig(width=4, levels=3, source="tagged"),
-    "patches": PatchConfig(size=(16, 16, 16), per_subject=2, batch=2, validation=2),
-    "classifier": ClassifierConfig(hidden=8, dropout=0.0),
-    "optimiser": OptimiserConfig(lr=1e-2),
-    "compute": Compute("cpu"),
-    "epochs": 1,
-    "seed": 3,
-}
-
-
-def cohort(root):
-    """Heads of which those of class 5 have a hole; some training subjects lack a scan."""
-    subjects = []
-    for number in range(10):
-        base, name, value = head(seed=number), f"s{number}", 5 if number % 2 else 2
-        scan = base.array.copy()
-        if value == 5:
-            scan[12:18, 14:20, 11:17] = 20
-        present = MODALITIES if number % 3 else MODALITIES[:1]
-        for modality in present if number < 6 else MODALITIES:
-            law = scan if modality == "t1n" else np.where(scan > 0, 600 - scan, 0)
-            save_like(law.astype(np.float32), base, root / f"{name}/{modality}.nii.gz", kind="image")
-        images = {m: f"{name}/{m}.nii.gz" for m in MODALITIES if (root / f"{name}/{m}.nii.gz").exists()}
-        subjects.append(Subject(name, name, images, class_label=value))
-    parts = tuple(subjects[:6]), tuple(subjects[6:8]), tuple(subjects[8:])
-    return Cohort("heads", MODALITIES, {}, {}, root, *parts, classes={"holed": 5, "whole": 2})
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("classes")
-    made = cohort(root)
-    prepare(made, out=root / "cache", margin=2)
-    made.save(root / "cohort.json")
-    return root
+    return make_classes(tmp_path_factory.mktemp("classes")).parent
 
 
 @pytest.fixture(scope="module")
 def run(data):
-    torch.set_num_threads(1)
-    return classify(data=data / "cache", out=data / "run", **SMALL)
+    return classify(data / "cache", data / "run")
 
 
 def test_a_run_is_a_model_that_knows_what_to_expect(data, run):
@@ -85,10 +43,9 @@ def test_a_run_is_a_model_that_knows_what_to_expect(data, run):
 
 def test_it_goes_on_to_the_same_end(data, run, tmp_path):
     out = tmp_path / "run"
-    words = {"data": data / "cache", "out": out, **SMALL}
-    classify(**words, resume="auto")
+    classify(data / "cache", out, resume="auto")
     before = (out / "model" / "model.json").read_text()
-    classify(**words, resume="auto")  # is complete
+    classify(data / "cache", out, resume="auto")  # is complete
     assert (out / "model" / "model.json").read_text() == before
     mine, other = (json.loads((path / "model" / "model.json").read_text())["sha256"] for path in (out, run))
     assert mine == other
@@ -99,11 +56,27 @@ def test_it_starts_from_a_pretrained_model(data, tmp_path, part, caplog):
     network = replace(SMALL["network"], prior="token")
     init = pretrain(data / "cache", tmp_path / "init", epochs=1, network=network)
     with caplog.at_level("INFO", "medprism"):
-        given = {**SMALL, "network": NetworkConfig()}
-        run = classify(data=data / "cache", out=tmp_path / "run", init=init, part=part, **given)
+        run = classify(data / "cache", tmp_path / "run", init=init, part=part, network=NetworkConfig())
     assert "matched (100.0 %)" in caplog.text
     shape = medprism.load(run, "cpu").card["architecture"]["network"]
     assert shape["prior"] == ("token" if part == "model" else "none")
+
+
+def test_a_third_of_the_scans_missing(data, run):
+    present = np.array([one.present for one in Cache.open(data / "cache").subjects("training")])
+    assert 1 - present.mean() >= 0.3
+    assert not present.all(axis=0).any()  # no modality is there of everybody
+    losses = [float(row["train/loss"]) for row in table(run)]
+    assert np.isfinite(losses).all()
+    given = {tuple(row["given"]) for row in medprism.load(run, "cpu").card["metrics"]["rows"]}
+    assert given >= {("t1n",), ("t2w",), ("t1n", "t2w")}
+
+
+def test_who_has_no_class_is_named_before_anything_is_written(tmp_path):
+    cache = make_classes(tmp_path, without=("s1", "s7"))
+    with pytest.raises(UserError, match="got none for s1, s7; add `class`"):
+        classify(cache, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def entry(subject, value):
