@@ -43,8 +43,6 @@ def metavar(kind: Any) -> str:  # noqa: ANN401
         return ",".join([first] * several) if get_origin(kind) is tuple and several > 1 else f"{first},…"
     if get_origin(kind) is dict:
         return metavar(get_args(kind)[1])
-    if is_dataclass(kind):
-        return ".NAME VALUE"
     return {int: "N", float: "X", Path: "PATH", str: "TEXT", bool: "{true,false}"}.get(kind, "YAML")
 
 
