@@ -342,3 +342,10 @@ def test_info_as_json_is_json(tmp_path, capsys):
     assert told["scans"] == {"t1n": 1}
     assert main(["info", str(tmp_path / "cohort.json")]) == 0
     assert "training: 1, validation: 0, test: 0" in capsys.readouterr().out
+
+
+def test_the_help_of_other_networks_names_their_options(capsys):
+    assert main(["finetune", "segment", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--acn.NAME VALUE ACN instead, see --config acn; one flag each, as --acn.NAME, for width, given" in told
+    assert "--normalisers" not in told

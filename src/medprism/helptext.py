@@ -77,6 +77,7 @@ def tidy(parser: ArgumentParser) -> None:
             action.metavar = "" if is_switch(action) else metavar(type_of(action))
             if is_dataclass(type_of(action)):  # one that may be left out
                 names = ", ".join(field.name for field in fields(type_of(action)))
+                action.metavar = ".NAME VALUE"
                 action.help = (
                     f"{str(action.help).removesuffix('.')}; one flag each, as {_flag(action)}.NAME, for {names}"
                 )
