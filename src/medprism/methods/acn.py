@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -186,23 +186,10 @@ class ACNLoss(nn.Module):
     def scores(self, network: ACN, batch: Batch) -> Tensor:
         """The task's validation scores of all subsets that the network serves: (P,) from 0 to 1."""
         if not network.config.given:
-            return self.task.scores(network, batch)  # type: ignore[arg-type] # it has `segment`
+            return self.task.scores(network, batch)
         if not bool(network.serves(batch.present).all()):
             return torch.empty(0)
-        # The one subset stands where the task expects that of a single scan.
-        present = torch.zeros_like(batch.present)
-        present[:, network.places[0]] = True
-        return self.task.scores(_Served(network), replace(batch, present=present))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class _Served:
-    """A network that is always given the one subset that it serves."""
-
-    network: ACN
-
-    def segment(self, images: Tensor, present: Tensor) -> Tensor:
-        return self.network.segment(images, self.network.only(torch.ones_like(present)))
+        return self.task.scores(network, batch, [network.only(batch.present[0])])
 
 
 def sigmoid_dice_loss(logits: Tensor, label: Tensor, counted: Tensor) -> Tensor:

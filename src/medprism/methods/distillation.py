@@ -84,7 +84,7 @@ class TeacherObjective(nn.Module):
 
     def scores(self, network: Teacher, batch: Batch) -> Tensor:
         """Dice of each region that a subject has, from all its scans over all its crops: (P,) from 0 to 1."""
-        return _dice(self.task, network, batch, batch.present[0])
+        return self.task.scores(network, batch, [batch.present[0]])
 
 
 class Distillation(nn.Module):
@@ -178,10 +178,10 @@ class Distillation(nn.Module):
     def scores(self, network: Student, batch: Batch) -> Tensor:
         """Dice of each region that a subject has (P,), from the fixed scans if it has them, or from each subset."""
         if not bool(network.given.any()):
-            return self.task.scores(network, batch)  # type: ignore[arg-type]
+            return self.task.scores(network, batch)
         if bool((network.given & ~batch.present[0]).any()):
             return torch.empty(0)
-        return _dice(self.task, network, batch, network.given)
+        return self.task.scores(network, batch, [network.given])
 
 
 class Frozen:
@@ -239,20 +239,6 @@ def _summed(
         backward(loss)
         made = {name: value.detach() for name, value in made.items()}
     return made
-
-
-def _dice(task: Segmentation, network: Teacher | Student, batch: Batch, given: Tensor) -> Tensor:
-    """Dice of each region of one subject, over all its crops, where the region is not empty: (P,)."""
-    if batch.label is None:
-        return torch.empty(0)
-    label, found = task.channels(batch), []
-    guess = network.segment(batch.images, given.expand_as(batch.present)).argmax(dim=1)
-    for channels in task.regions.values():
-        inside = torch.tensor(channels, device=label.device)
-        a, b = torch.isin(guess, inside), torch.isin(label, inside)
-        if bool(b.any()):
-            found.append(2 * (a & b).sum() / (a.sum() + b.sum()))
-    return torch.stack(found) if found else torch.empty(0)
 
 
 def _same_classes(task: Segmentation, classes: Sequence[int]) -> bool:

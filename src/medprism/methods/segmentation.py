@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,14 @@ from medprism.methods.subsets import all_subsets, drawn_subsets
 from medprism.models.segmenter import Segmented, Segmenter
 
 SMOOTH = 1e-5  # voxels: an absent class that is not found has Dice 1
+
+
+class Segments(Protocol):
+    """A network that segments."""
+
+    def segment(self, images: Tensor, present: Tensor) -> Tensor:
+        """Logits (B, K, X, Y, Z) from images (B, M, X, Y, Z) where `present` (B, M)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -135,12 +144,13 @@ class Segmentation(nn.Module):
         """A non-empty subset of what is present: (B, M) bool."""
         return drawn_subsets(batch, epoch, self.modalities, self.seed, self.config.full)
 
-    def scores(self, network: Segmenter, batch: Batch) -> Tensor:
+    def scores(self, network: Segments, batch: Batch, subsets: Sequence[Tensor] | None = None) -> Tensor:
         """Dice of each subset of a subject's scans and each region over all its crops, where the region is not empty.
 
         Args:
             network: the network.
             batch: the crops of one subject.
+            subsets: (M,) bool each, of what is present; all of them if not given.
 
         Returns:
             (P,) from 0 to 1.
@@ -148,7 +158,7 @@ class Segmentation(nn.Module):
         if batch.label is None:
             return torch.empty(0)
         label, found = self.channels(batch), []
-        for present in all_subsets(batch.present[0]):
+        for present in all_subsets(batch.present[0]) if subsets is None else subsets:
             guess = network.segment(batch.images, present.expand_as(batch.present)).argmax(dim=1)
             for channels in self.regions.values():
                 inside = torch.tensor(channels, device=label.device)
