@@ -36,6 +36,11 @@ def test_it_is_a_convolution():
         assert conv(torch.randn(1, 3, 4, 4, 4)).dtype == torch.bfloat16
 
 
+def test_double_precision_stays():
+    conv = TinyConv3d(3, 4, 3, padding=1).double()
+    assert conv(torch.randn(1, 3, 2, 2, 2).double()).dtype == torch.float64
+
+
 def gradient(module, run, enabled):
     module.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=enabled):

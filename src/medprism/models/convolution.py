@@ -18,7 +18,7 @@ class TinyConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, X, Y, Z) to (N, C', X', Y', Z')."""
-        if x.device.type != "cpu" or min(x.shape[2:]) > TINY:
+        if x.device.type != "cpu" or min(x.shape[2:]) > TINY or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
