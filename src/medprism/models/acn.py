@@ -190,6 +190,16 @@ class ACN(nn.Module):
             out[owner, source] = pooled(self.incomplete.encode(self._stacked(images[owner], alone))[-1])
         return out
 
+    def scan_maps(self, images: Tensor, present: Tensor) -> Tensor:
+        """Bottleneck of the full path given each of N present scans alone, behind its encoder: (N, C, x, y, z).
+
+        It is the full path in which scans are aligned; the path in use is aligned by what it learns from that one.
+        """
+        owner, source = pairs(present)
+        alone = torch.zeros((len(owner), self.modalities), dtype=torch.bool, device=present.device)
+        alone[torch.arange(len(owner), device=present.device), source] = True
+        return self.full.encode(self.encoder(images[owner], alone).flatten(1, 2))[-1]
+
     def _stacked(self, images: Tensor, given: Tensor) -> Tensor:
         """The given ones of the scans that the incomplete path takes, the others zero: (B, M', X, Y, Z)."""
         here = given[:, self.places, None, None, None]

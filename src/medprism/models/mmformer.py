@@ -20,7 +20,7 @@ from medprism.models.backbone import pooled
 from medprism.models.mmformer_decoder import FusedDecoder, SeparateDecoder
 from medprism.models.modality_encoder import EncoderConfig, ModalityEncoder
 from medprism.models.prenorm import LEVELS, ConvEncoder
-from medprism.models.prism import pairs
+from medprism.models.prism import by_scan, pairs
 from medprism.models.token_transformer import Places, TokenTransformer
 
 logger = logging.getLogger(__name__)
@@ -168,8 +168,11 @@ class MmFormer(nn.Module):
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled coarsest features of each present scan by itself: (B, M, C), zero where absent."""
-        coarsest = self.encode(self.latents(images, present), present)[-1]
-        return pooled(coarsest.flatten(0, 1)).unflatten(0, present.shape)  # type: ignore[no-untyped-call, no-any-return]
+        return by_scan(pooled(self.scan_maps(images, present)), present)
+
+    def scan_maps(self, images: Tensor, present: Tensor) -> Tensor:
+        """Coarsest features of each of N present scans by itself: (N, C, x, y, z)."""
+        return self.encode(self.latents(images, present), present)[-1][present]
 
     def encode(self, z: Tensor, here: Tensor) -> list[Tensor]:
         """Latents (B, M, C, X, Y, Z) to features (B, M, C_l, X/2^l, ...), fine to coarse, zero where not `here`."""

@@ -18,7 +18,7 @@ from medprism.errors import UserError, expect
 from medprism.models.backbone import pooled
 from medprism.models.modality_encoder import EncoderConfig, ModalityEncoder
 from medprism.models.pmkl_blocks import STRIDES, AttentionFusion, Decoded, Decoder, Encoder, channels_of, check_patch
-from medprism.models.prism import pairs
+from medprism.models.prism import by_scan, pairs
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,11 @@ class Teacher(nn.Module):
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled coarsest feature of each present scan's own encoder, before the fusion: (B, M, C), zero if absent."""
-        coarsest = self._encode(self.latent(images, present), present)[-1]
-        return pooled(coarsest.flatten(0, 1)).view(*present.shape, -1)
+        return by_scan(pooled(self.scan_maps(images, present)), present)
+
+    def scan_maps(self, images: Tensor, present: Tensor) -> Tensor:
+        """Coarsest features of each of N present scans from its own encoder: (N, C, x, y, z)."""
+        return self._encode(self.latent(images, present), present)[-1][present]
 
     def _encode(self, z: Tensor, present: Tensor) -> list[Tensor]:
         """Features (B, M, C_l, x, y, z) of latents (B, M, C, X, Y, Z), fine to coarse, zero where absent."""
@@ -222,11 +225,13 @@ class Student(nn.Module):
         Whatever its subset is: how far apart it holds the modalities can be asked of any student.
         """
         pairs(present)
+        return by_scan(pooled(self.scan_maps(images, present)), present)
+
+    def scan_maps(self, images: Tensor, present: Tensor) -> Tensor:
+        """Coarsest features of each of N present scans, seen alone: (N, C, x, y, z)."""
         alone = images[present][:, None].expand(-1, self.modalities, *images.shape[2:])
-        found = pooled(self.encoder(alone)[-1])
-        out = found.new_zeros((*present.shape, found.shape[1]))
-        out[present] = found
-        return out
+        coarsest: Tensor = self.encoder(alone)[-1]
+        return coarsest
 
     def _told(self, present: list[bool]) -> str:
         return " ".join(name for name, here in zip(self.names, present, strict=True) if here)

@@ -175,9 +175,7 @@ class Prism(nn.Module):
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Pooled x_h of each present scan: (B, M, C), zero where absent."""
         x_h = self.personalise(self.bottleneck(images[present][:, None], pairs(present)[1]))
-        out = torch.zeros((*present.shape, x_h.shape[1]), device=x_h.device)
-        out[present] = pooled(x_h)
-        return out
+        return by_scan(pooled(x_h), present)
 
 
 def pairs(present: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +184,13 @@ def pairs(present: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError("expected at least one present scan for every subject")
     owner, source = present.nonzero(as_tuple=True)
     return owner, source
+
+
+def by_scan(vectors: Tensor, present: Tensor) -> Tensor:
+    """Rows (N, C), one for each present scan, at their places: (B, M, C), zero where absent."""
+    out = vectors.new_zeros((*present.shape, vectors.shape[1]))
+    out[present] = vectors
+    return out
 
 
 def mean_by_owner(feature: Tensor, owner: Tensor, subjects: int) -> Tensor:

@@ -5,9 +5,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from medprism.errors import UserError
-from medprism.evaluation.representation.features import gather, prism_of, runner_of, turns_of
+from medprism.evaluation.representation.features import Bottleneck, bottleneck_of, gather, runner_of, turns_of
 from medprism.inference.device import Runner
 from medprism.models import NetworkConfig, Prism
+from medprism.models.acn import ACN, ACNConfig
+from medprism.models.mmformer import MmFormer, MmFormerConfig
+from medprism.models.modality_encoder import EncoderConfig
+from medprism.models.pmkl import Student, StudentConfig, Teacher, TeacherConfig
 from tests.evaluation.fakes import entry
 
 PATCH = (8, 8, 4)
@@ -30,7 +34,7 @@ class Turning(nn.Module):
 def test_rows_are_the_networks_own_maps():
     prism = network()
     entries = [entry("a"), entry("b", present=(True, False, True))]
-    features = gather(runner_of(prism, "cpu", "32"), entries, PATCH)
+    features = gather(runner_of(Bottleneck(prism), "cpu", "32"), entries, PATCH)
     crops = len(np.unique(features.crop))
     assert crops == 8
     assert features.vectors.shape == (4 * 3 + 4 * 2, 2, 4, 16)
@@ -52,7 +56,7 @@ def test_rows_are_the_networks_own_maps():
 
 def test_what_is_absent_is_not_read():
     entries = [entry("b", present=(True, False, True))]
-    runner = runner_of(network(), "cpu", "32")
+    runner = runner_of(Bottleneck(network()), "cpu", "32")
     before = gather(runner, entries, PATCH)
     entries[0].volumes[1] = np.nan
     after = gather(runner, entries, PATCH)
@@ -70,7 +74,9 @@ def test_patches_that_are_no_square_are_not_turned():
     assert len(turns_of((8, 8, 4))) == 4
     assert len(turns_of((8, 4, 8))) == 1
     features = gather(
-        runner_of(Prism(NetworkConfig(width=4, levels=2), 3, (8, 4, 8)), "cpu", "32"), [entry("a")], (8, 4, 8)
+        runner_of(Bottleneck(Prism(NetworkConfig(width=4, levels=2), 3, (8, 4, 8))), "cpu", "32"),
+        [entry("a")],
+        (8, 4, 8),
     )
     assert features.vectors.shape[2] == 1
     assert np.isnan(features.error).all()
@@ -80,14 +86,39 @@ def test_the_prism_in_a_network_of_any_task():
     prism = network()
     downstream = nn.Module()
     downstream.prism = prism
-    assert prism_of(prism, {}) is prism
-    assert prism_of(downstream, {"task": "segmentation"}) is prism
+    assert bottleneck_of(prism, {}).network is prism
+    assert bottleneck_of(downstream, {"task": "segmentation"}).network is prism
     with pytest.raises(UserError, match="Linear for segmentation"):
-        prism_of(nn.Linear(1, 1), {"task": "segmentation"})
+        bottleneck_of(nn.Linear(1, 1), {"task": "segmentation"})
+
+
+SHAPE = (EncoderConfig("shared"), 3, 2, (16, 16, 16))
+OTHERS = [
+    MmFormer(MmFormerConfig(2, 16, 2, 16), *SHAPE),
+    Teacher(TeacherConfig(4), *SHAPE),
+    Student(StudentConfig(4), EncoderConfig(), *SHAPE[1:], ("t1n", "t2w", "t2f")),
+    ACN(ACNConfig(8), *SHAPE, ("t1n", "t2w", "t2f")),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: type(other).__name__)
+def test_networks_without_a_prior_have_one_map_of_each_scan(other):
+    images, present = torch.randn(2, 3, 16, 16, 16), torch.tensor([[True, False, True], [False, True, False]])
+    images[~present] = torch.nan
+    with torch.no_grad():
+        maps = bottleneck_of(other.eval(), {}).embed(images, present)
+        alone = bottleneck_of(other, {}).embed(images[:1], torch.tensor([[False, False, True]]))
+    assert maps.shape[:2] == (3, 2)
+    assert torch.isfinite(maps).all()
+    assert torch.equal(maps[:, 0], maps[:, 1])
+    torch.testing.assert_close(alone[0], maps[1])
+    if not isinstance(other, ACN):
+        with torch.no_grad():
+            torch.testing.assert_close(other.embed(images, present)[present], maps[:, 0].mean(dim=(2, 3, 4)))
 
 
 def test_subjects_of_air_are_refused():
     nothing = entry("a")
     nothing.masks[:] = False
     with pytest.raises(UserError, match="foreground"):
-        gather(runner_of(network(), "cpu", "32"), [nothing], PATCH)
+        gather(runner_of(Bottleneck(network()), "cpu", "32"), [nothing], PATCH)

@@ -49,38 +49,47 @@ class Features:
 
 
 class Bottleneck(nn.Module):
-    """A network as far as x_h, in the words of `Runner`."""
+    """A network as far as x_h, or as far as it looks at each scan by itself, in the words of `Runner`.
 
-    def __init__(self, prism: Prism) -> None:
+    Attributes:
+        patch_size: of the network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.prism = prism
+        self.network = network
+        x, y, z = network.patch_size  # type: ignore[misc]
+        self.patch_size: tuple[int, int, int] = (int(x), int(y), int(z))
 
     def embed(self, images: Tensor, present: Tensor) -> Tensor:
         """Scans (B, M, X, Y, Z) and (B, M) present to maps (N, 2, C, x, y, z), N in the order of `images[present]`."""
-        z = self.prism.bottleneck(images[present][:, None], present.nonzero()[:, 1])
-        return torch.stack([z, self.prism.personalise(z)], dim=1)
+        if not isinstance(self.network, Prism):
+            z: Tensor = self.network.scan_maps(images, present)  # type: ignore[operator]
+            return torch.stack([z, z], dim=1)
+        z = self.network.bottleneck(images[present][:, None], present.nonzero()[:, 1])
+        return torch.stack([z, self.network.personalise(z)], dim=1)
 
 
-def prism_of(network: nn.Module, card: Mapping[str, Any]) -> Prism:
-    """The shared encoder and prior in a network of any task.
+def bottleneck_of(network: nn.Module, card: Mapping[str, Any]) -> Bottleneck:
+    """What a network of any task makes of each scan: shared encoder and prior, or an encoder of its own.
 
     Raises:
-        UserError: there are none.
+        UserError: it does not look at single scans.
     """
-    prism = getattr(network, "prism", network)
-    if not isinstance(prism, Prism):
+    inner = getattr(network, "prism", network)
+    if not isinstance(inner, Prism) and not hasattr(inner, "scan_maps"):
         raise UserError(
-            f"expected a model with an encoder that all modalities share, got {type(network).__name__} for "
+            f"expected a model that encodes each scan, got {type(network).__name__} for "
             f"{card.get('task', 'transfer')}; evaluate what pretrain made, or what was fine-tuned from it whole"
         )
-    return prism
+    return Bottleneck(inner)
 
 
-def runner_of(prism: Prism, device: str, precision: Precision) -> Runner:
+def runner_of(bottleneck: Bottleneck, device: str, precision: Precision) -> Runner:
     """The network on its device, several small crops at once."""
-    runner = Runner(Bottleneck(prism), choose_device(device), precision)
+    runner = Runner(bottleneck, choose_device(device), precision)
     if runner.device.type == "cpu":
-        runner.batch = min(8, max(1, 64**3 // math.prod(prism.patch_size)))
+        runner.batch = min(8, max(1, 64**3 // math.prod(bottleneck.patch_size)))
     return runner
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from medprism.errors import UserError
 from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
 from medprism.evaluation.representation import PROTOCOL, TASK
-from medprism.evaluation.representation.features import Features, gather, prism_of, runner_of, turns_of
+from medprism.evaluation.representation.features import Features, bottleneck_of, gather, runner_of, turns_of
 from medprism.evaluation.representation.measure import measure
 from medprism.evaluation.representation.tables import print_representation
 from medprism.evaluation.results import METRICS, Results, Row, Score, write_scores
@@ -72,13 +72,13 @@ def evaluate_representation(
     entries = cache.subjects(split)[:limit]
     require_fit(card, cache, entries, split=split)
     require_persons(entries, split=split, cohort=cache.name)
-    patch = prism_of(network, card).patch_size
+    patch = bottleneck_of(network, card).patch_size
     if len(turns_of(patch)) == 1:
         logger.warning("patches of %s voxels cannot be turned in the X-Y plane: rotation is not measured", patch)
 
     rows, scores, trained = list[Row](), list[Score](), None
     for method, which in (("model", network), ("untrained", _fresh(card, seed))):
-        runner = runner_of(prism_of(which, card), device, precision)
+        runner = runner_of(bottleneck_of(which, card), device, precision)
         features = gather(runner, tracked(entries, f"encoding, {method}", console), patch)
         found = measure(features, cache.modalities, method=method, subjects=len(entries), seed=seed)
         rows, scores, trained = rows + found[0], scores + found[1], trained or features
