@@ -146,6 +146,16 @@ def test_uncorrected_pet_in_much_air(brain):
     assert dice(mask, np.pad(body, ((56, 56), (56, 56), (0, 0)))) > 0.95
 
 
+def test_uncorrected_pet_with_a_gap_in_the_skin_before_a_dark_heart():
+    body, image = uncorrected()
+    gap = cylinder(radius=7)
+    gap[22:27, 24:] |= cylinder()[22:27, 24:]
+    image[gap] = 5
+    mask = foreground(image, "emission")
+    assert mask[cylinder(radius=7)].all()
+    assert dice(mask, body) > 0.93
+
+
 def test_uncorrected_pet_has_no_unit():
     _, image = uncorrected(500)
     np.testing.assert_array_equal(foreground(image, "emission"), foreground(image * 1e-3, "emission"))

@@ -22,6 +22,7 @@ TISSUE = 0.1
 # blurred body is at half its height; from 0.6 on a bright brain takes over.
 HALF = 0.5
 FAINT = 1e-3  # of the 99th percentile; what is darker counts as just as dark
+BREACH = 5  # voxels, half the width of the gaps in the skin of noisy PET that lead to a dark lung or heart
 NEIGHBOURS = 9  # slices, an odd number, whose thresholds one slice shares
 # Of the largest connected part, what another one must measure to count.
 LEAST_PART = 0.05
@@ -60,7 +61,18 @@ def _emission(array: NDArray[Any]) -> NDArray[np.bool_]:
     smooth = np.maximum(ndimage.uniform_filter(np.maximum(array, 0).astype(np.float32), 3), 0)
     slices = [_half(smooth[..., z]) for z in range(smooth.shape[2])]
     threshold = np.maximum(_half(smooth), ndimage.median_filter(slices, NEIGHBOURS, mode="nearest"))
-    return _closed(_large_parts(_majority(smooth > threshold)))
+    return _closed(_bridged(_large_parts(_majority(smooth > threshold)), BREACH))
+
+
+def _bridged(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Closing by a disc, slice by slice; distances take a hundredth of the time that a structuring element does."""
+    out = mask.copy()
+    for z in np.flatnonzero(mask.any(axis=(0, 1))):
+        wide = np.pad(mask[..., z], radius + 1)
+        near = ndimage.distance_transform_edt(~wide) <= radius
+        inner = slice(radius + 1, -radius - 1)
+        out[..., z] = (ndimage.distance_transform_edt(near) > radius)[inner, inner]
+    return out
 
 
 def _half(array: NDArray[np.float32]) -> float:
