@@ -24,6 +24,20 @@ def test_gradients_under_autocast_are_right_at_any_size(stride):
         assert (made[0] - made[1]).norm() < 0.05 * made[0].norm(), shape
 
 
+@pytest.mark.parametrize("side", [3, 5])
+def test_depthwise_gradients_are_right_up_to_the_size_of_the_kernel(side):
+    torch.manual_seed(0)
+    conv = TinyConv3d(16, 16, side, padding=side // 2, groups=16).to(memory_format=torch.channels_last_3d)
+    for shape in [(size, *rest) for size in range(1, 7) for rest in ((2, 3), (6, 6))]:
+        made = []
+        x = torch.randn(2, 16, *shape).contiguous(memory_format=torch.channels_last_3d)
+        for enabled in (False, True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                out = conv(x)
+            made.append(torch.autograd.grad(out.float().square().sum(), conv.weight)[0])
+        assert (made[0] - made[1]).norm() < 0.05 * made[0].norm(), shape
+
+
 def test_it_is_a_convolution():
     torch.manual_seed(0)
     conv = TinyConv3d(3, 4, 3, padding=1)

@@ -8,8 +8,13 @@ import torch
 from medprism.errors import UserError
 from medprism.models import NetworkConfig, Prism, build
 
-SMALL = {"unet": NetworkConfig(width=4, levels=3), "swinunetr": NetworkConfig("swinunetr", width=12)}
-SIZE = {"unet": (16, 16, 16), "swinunetr": (64, 64, 64)}
+SMALL = {
+    "unet": NetworkConfig(width=4, levels=3),
+    "swinunetr": NetworkConfig("swinunetr", width=12),
+    "uniformer": NetworkConfig("uniformer", width=4, levels=5),
+    "unet3d": NetworkConfig("unet3d", width=4, levels=3),
+}
+SIZE = {"unet": (16, 16, 16), "swinunetr": (64, 64, 64), "uniformer": (32, 16, 48), "unet3d": (16, 24, 16)}
 
 
 def network(backbone: str = "unet", modalities: int = 3, **changes) -> Prism:
@@ -18,7 +23,7 @@ def network(backbone: str = "unet", modalities: int = 3, **changes) -> Prism:
     return Prism(config, modalities, SIZE[backbone]).eval()
 
 
-@pytest.mark.parametrize("backbone", ["unet", pytest.param("swinunetr", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backbone", ["unet", "uniformer", "unet3d", pytest.param("swinunetr", marks=pytest.mark.slow)])
 def test_one_channel_equals_the_modality_repeated(backbone):
     """PUIR repeats a modality M times; the summed stem gives the same features."""
     net = network(backbone)
@@ -141,3 +146,30 @@ def test_only_a_tagged_network_is_told_the_modality(source):
     with torch.no_grad():
         first, second = (net(x, torch.tensor([m]))[2] for m in (0, 1))
     assert torch.equal(first, second) == (source == "repeated")
+
+
+@pytest.mark.parametrize("backbone", ["uniformer", "unet3d"])
+def test_other_backbones_are_trained_whole_and_read_nothing_that_is_absent(backbone):
+    net, images = network(backbone), torch.randn(2, 3, *SIZE[backbone])
+    present = torch.tensor([[True, True, False], [False, True, True]])
+    out = net.generate(images, present)
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    images[~present] = math.nan
+    with torch.no_grad():
+        assert torch.equal(net.generate(images, present), out)
+    assert net.embed(images, present).shape == (2, 3, net.backbone.channels[-1])
+
+
+def test_the_bottleneck_alone_is_the_last_of_the_features():
+    for backbone in ("unet", "uniformer", "unet3d"):
+        net, x = network(backbone), torch.randn(1, 1, *SIZE[backbone])
+        with torch.no_grad():
+            assert torch.equal(net.bottleneck(x, torch.tensor([1])), net.encode(x, torch.tensor([1]))[-1])
+
+
+def test_options_of_other_backbones_are_refused():
+    with pytest.raises(UserError, match=r"2 to 5 with uniformer for network\.levels, got 6"):
+        NetworkConfig("uniformer", levels=6)
+    with pytest.raises(UserError, match=r"none with unet3d for network\.norm, got batch"):
+        NetworkConfig("unet3d", norm="batch")

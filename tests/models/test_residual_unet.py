@@ -80,3 +80,33 @@ def test_gradients_in_bf16_are_those_in_float32(side):
         made.append([parameter.grad.clone() for parameter in network.parameters()])
     for exact, fast in zip(*made, strict=True):
         assert (exact - fast).norm() < 0.2 * exact.norm()
+
+
+def test_brainmvps_number_of_parameters():
+    with torch.device("meta"):
+        network = ResidualUNet(1, 1, width=32)
+    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == 18.8
+
+
+@pytest.mark.parametrize(("levels", "blocks"), [(2, [1, 2]), (5, [1, 2, 2, 4, 4])])
+def test_other_levels(levels, blocks):
+    network = ResidualUNet(3, 2, width=2, levels=levels)
+    assert [len(one) for one in network.blocks] == blocks
+    with torch.no_grad():
+        features = network.encode(torch.randn(1, 1, 16, 32, 16))
+        assert network.decode(features).shape == (1, 2, 16, 32, 16)
+        assert [one.shape for one in network.decoded(features)] == [one.shape for one in features[:-1]]
+
+
+def test_an_encoder_alone_has_no_decoder():
+    network = ResidualUNet(3, 0, width=2)
+    assert {name.split(".")[0] for name in network.state_dict()} == {"stem", "down", "blocks"}
+
+
+def test_batch_equals_loop():
+    torch.manual_seed(0)
+    network, x = ResidualUNet(3, 3, width=4), torch.randn(3, 1, 16, 8, 8)
+    with torch.no_grad():
+        together = network.decode(network.encode(x))
+        alone = torch.cat([network.decode(network.encode(scan[None])) for scan in x])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)

@@ -15,10 +15,12 @@ from medprism.errors import UserError, expect
 from medprism.models.backbone import Backbone, divisor, pooled
 from medprism.models.intensity import IntensityTable
 from medprism.models.prior import Prior
+from medprism.models.residual_unet import ResidualUNet
 from medprism.models.swinunetr import SwinUNETR
 from medprism.models.unet import UNet
+from medprism.models.uniformer import UniFormer
 
-BACKBONES = {"unet": UNet, "swinunetr": SwinUNETR}
+BACKBONES = {"unet": UNet, "swinunetr": SwinUNETR, "uniformer": UniFormer, "unet3d": ResidualUNet}
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,11 @@ class NetworkConfig:
     """The network's shape.
 
     Attributes:
-        backbone: `unet` trains on a CPU, `swinunetr` is the paper's.
-        width: channels at full resolution (unet) or the feature size (swinunetr, 48 in the paper).
-        levels: resolutions of the unet; its bottleneck has stride 2^(levels-1). swinunetr always has its five.
+        backbone: `unet` trains on a CPU, `swinunetr` is the paper's, `uniformer` and `unet3d` are BrainMVP's.
+        width: channels at full resolution (unet; unet3d, 32 in BrainMVP), the feature size (swinunetr, 48 in the paper)
+            or the channels of the first stage and of a head (uniformer, 64 in BrainMVP).
+        levels: resolutions; the bottleneck has stride 2^(levels-1). BrainMVP has 5 of uniformer, which is all that
+            there are, and 4 of unet3d; swinunetr always has its own.
         prior: how x_h is retrieved from 𝕆: `channel` as in the authors' release, `token` by place, `none` for no
             prior (x_h is then z itself).
         fusion: `paper` or `release`.
@@ -38,24 +42,41 @@ class NetworkConfig:
         intensity: channels of a learned table of each modality's intensities that enter beside the scan, with
             `tagged`; 0 for none. What tells air from tissue in PET, and soft tissues of CT apart, is a small part of
             the whole range.
+        norm: of uniformer's local blocks and bottleneck, `group` if not given; `batch` as in BrainMVP, for batches of
+            many scans.
     """
 
-    backbone: Literal["unet", "swinunetr"] = "unet"
+    backbone: Literal["unet", "swinunetr", "uniformer", "unet3d"] = "unet"
     width: int = 16
     levels: int = 4
     prior: Literal["channel", "token", "none"] = "channel"
     fusion: Literal["paper", "release"] = "paper"
     source: Literal["repeated", "tagged"] = "repeated"
     intensity: int = 0
+    norm: Literal["group", "batch"] | None = None
 
     def __post_init__(self) -> None:
         expect(self.width >= 1, "1 or more", "network.width", self.width)
         expect(2 <= self.levels <= 8, "2 to 8", "network.levels", self.levels)
+        if self.backbone == "uniformer":
+            expect(self.levels <= 5, "2 to 5 with uniformer", "network.levels", self.levels)
+        else:
+            expect(self.norm is None, f"none with {self.backbone}", "network.norm", self.norm)
         expect(self.intensity >= 0, "0 or more", "network.intensity", self.intensity)
         if self.source == "repeated":
             expect(self.intensity == 0, "0 with source=repeated", "network.intensity", self.intensity)
         if self.backbone == "swinunetr":
             expect(self.width % 12 == 0, "a multiple of 12 with swinunetr", "network.width", self.width)
+
+    def backbone_of(self, in_channels: int, out_channels: int) -> Backbone:
+        """The backbone alone, with fresh weights."""
+        options: dict[str, Any] = {"width": self.width}
+        if self.backbone != "swinunetr":
+            options["levels"] = self.levels
+        if self.norm is not None:
+            options["norm"] = self.norm
+        made: Backbone = BACKBONES[self.backbone](in_channels, out_channels, **options)
+        return made
 
 
 class Prism(nn.Module):
@@ -77,11 +98,10 @@ class Prism(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.modalities, self.patch_size = config, modalities, tuple(patch_size)
-        extra = {"levels": config.levels} if config.backbone == "unet" else {}
         stem = modalities * (1 if config.source == "repeated" else 2) + config.intensity
         self.table = IntensityTable(modalities, config.intensity) if config.intensity else None
         outputs = modalities if outputs is None else outputs
-        self.backbone: Backbone = BACKBONES[config.backbone](stem, outputs, width=config.width, **extra)
+        self.backbone = config.backbone_of(stem, outputs)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
             raise UserError(

@@ -1,20 +1,21 @@
-"""The U-Net of residual blocks behind ACN (Myronenko 2018, https://arxiv.org/abs/1810.11654, without its autoencoder).
+"""The U-Net of residual blocks behind ACN and BrainMVP's UNET3D (Myronenko 2018, https://arxiv.org/abs/1810.11654).
 
-Pre-activation blocks with group normalisation, 1, 2, 2 and 4 of them at four resolutions; the decoder adds what the
-encoder found instead of stacking it.
+Without its autoencoder. Pre-activation blocks with group normalisation, 1, 2, 2 and 4 of them at four resolutions; the
+decoder adds what the encoder found instead of stacking it, so it goes without where that is zero.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medprism.models.backbone import StemConv3d
 from medprism.models.convolution import TinyConv3d
 
 BLOCKS = (1, 2, 2, 4)
-STRIDES = (1, 2, 4, 8)
 GROUPS = 8
 
 
@@ -36,42 +37,59 @@ class NormalisedBlock(nn.Module):
 
 
 class ResidualUNet(nn.Module):
-    """Four resolutions, one block at each on the way up.
+    """As many resolutions as asked for, one block at each on the way up.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        width: channels at full resolution; they double at each level (16 in ACN: 4.70 million parameters).
+        in_channels: M, the channels of the stem.
+        out_channels: channels of the output; 0 for an encoder without decoder.
+        width: channels at full resolution; they double at each level (16 in ACN: 4.70 million parameters; 32 in
+            BrainMVP: 18.8).
+        levels: resolutions, 4 as published; more have four blocks each. The bottleneck's stride is 2^(levels-1).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 16) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int = 16, levels: int = 4) -> None:
         super().__init__()
-        self.channels, self.strides = tuple(width * stride for stride in STRIDES), STRIDES
+        self.strides = tuple(2**level for level in range(levels))
+        self.channels = tuple(width * stride for stride in self.strides)
         pairs = list(zip(self.channels[:-1], self.channels[1:], strict=True))
-        self.stem = nn.Conv3d(in_channels, width, 3, padding=1)
+        counts = [BLOCKS[min(level, len(BLOCKS) - 1)] for level in range(levels)]
+        self.stem = StemConv3d(in_channels, width, 3, padding=1)
         self.down = nn.ModuleList(TinyConv3d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairs)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(NormalisedBlock(channels) for _ in range(count)))
-            for channels, count in zip(self.channels, BLOCKS, strict=True)
+            for channels, count in zip(self.channels, counts, strict=True)
         )
-        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
-        self.refine = nn.ModuleList(NormalisedBlock(fine) for fine, _ in pairs)
-        self.head = nn.Conv3d(width, out_channels, 1)
+        if out_channels:
+            self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
+            self.refine = nn.ModuleList(NormalisedBlock(fine) for fine, _ in pairs)
+            self.head = nn.Conv3d(width, out_channels, 1)
+        self.memory_format = torch.channels_last_3d
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """(N, in_channels, X, Y, Z), sides multiples of 8, to (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
-        x = self.blocks[0](self.stem(x))
+        """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
+        x = self.blocks[0](self.stem(x.contiguous(memory_format=self.memory_format)))
         features = [x]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             x = block(down(x))
             features.append(x)
         return features
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Features as of `encode` to (N, out_channels, X, Y, Z)."""
+    def bottleneck(self, x: Tensor) -> Tensor:
+        """The last of `encode`'s features; all others are on the way to it."""
+        return self.encode(x)[-1]
+
+    def decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse, without the bottleneck."""
         *skips, x = features
+        levels = []
         for level in reversed(range(len(skips))):
             x = skips[level] + F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
             x = self.refine[level](x)
-        out: Tensor = self.head(x)
+            levels.append(x)
+        return levels[::-1]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Features as of `encode` to (N, out_channels, X, Y, Z)."""
+        out: Tensor = self.head(self.decoded(features)[0])
         return out

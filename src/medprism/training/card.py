@@ -70,8 +70,9 @@ def common(
 
 
 def encoder_names(network: nn.Module) -> list[str]:
-    """Names of the parameters of a prism's encoder in a network; none where there is no prism in it."""
-    parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder")
+    """Names of a prism's encoder in a network, parameters and running statistics; none without a prism in it."""
+    parts = ("stem", "down", "blocks", "norm", "net.swinViT", "net.encoder", "fine", "stages")
     before = "" if isinstance(network, Prism) else "prism."
     starts = (f"{before}table", *(f"{before}backbone.{part}" for part in parts))
-    return [name for name, _ in network.named_parameters() if name.startswith(starts)]
+    learned = (name for name, tensor in network.state_dict().items() if tensor.is_floating_point())
+    return [name for name in learned if name.startswith(starts)]

@@ -59,6 +59,10 @@ def check_size(network: Prism, size: tuple[int, int, int]) -> None:
         )
     if network.config.backbone == "swinunetr" and max(size) < 64:
         raise UserError(f"expected a side of 64 voxels or more to train swinunetr, got {size}; change patches.size")
+    if network.config.norm == "batch" and max(size) == network.divisor:
+        raise UserError(
+            f"expected a side above {network.divisor} voxels with network.norm batch, got {size}; change patches.size"
+        )
 
 
 class Patches(L.LightningDataModule):
