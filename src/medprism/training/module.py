@@ -59,6 +59,9 @@ class Objective(Protocol):
         metric: name of the validation score; more is better.
         unit: of the score, "" for none.
         many_passes: whether a step calls `backward` several times.
+
+    An objective may moreover have `unregularised`, parameters that are trained without weight decay and outside the
+    clipping of gradients, and `unregularised_rate`, by what their learning rate is larger (1 if it has none).
     """
 
     metric: str
@@ -117,9 +120,14 @@ class Training(L.LightningModule):
         return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
-        """AdamW over network and heads, its rate set by the step."""
+        """AdamW over network and heads, its rate set by the step; what is not regularised is a group of its own."""
         config = self.optimiser
-        adam = torch.optim.AdamW(self._trained(), lr=config.lr, weight_decay=config.weight_decay)
+        apart = {id(parameter) for parameter in getattr(self.objective, "unregularised", ())}
+        groups: list[dict[str, Any]] = [{"params": [p for p in self._trained() if id(p) not in apart]}]
+        if free := [p for p in self._trained() if id(p) in apart]:
+            rate = config.lr * getattr(self.objective, "unregularised_rate", 1.0)
+            groups.append({"params": free, "lr": rate, "weight_decay": 0.0})
+        adam = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: config.rate(step, self.steps))
         return {"optimizer": adam, "lr_scheduler": schedule}
 
@@ -135,7 +143,7 @@ class Training(L.LightningModule):
         if many:
             average_gradients(self._trained())
         if self.optimiser.clip:
-            self.clip_gradients(optimizer, self.optimiser.clip, "norm")  # type: ignore[arg-type]
+            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.optimiser.clip)  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]
         schedule.step()  # type: ignore[union-attr]
         if self.averaged is not None:
