@@ -105,6 +105,11 @@ VERBS = {
         "train, evaluate and compare variants of a configuration, e.g. an ablation table",
         "medprism sweep --config table4 --data cache --out table4 --epochs 10",
     ),
+    "import-weights": Verb(
+        "medprism.import_weights:import_weights",
+        "make a public checkpoint a model to fine-tune from",
+        "medprism import-weights brainmvp.pt --from brainmvp --data cache --out start",
+    ),
     "info": Verb(
         "medprism.info:info",
         "what a model, a cache or a cohort file holds",

@@ -148,7 +148,10 @@ def _unknown(word: str, parser: ArgumentParser) -> str:
 
 
 def _name(action: argparse.Action, key: str) -> str:
-    return f"--{key.replace('_', '-')}" if action.option_strings else key.upper()
+    if not action.option_strings:
+        return key.upper()
+    typed = {name: flag for flag, name in SPELLINGS.items()}
+    return typed.get(f"--{key}", f"--{key.replace('_', '-')}")
 
 
 def _short(text: str) -> str:

@@ -20,7 +20,9 @@ from tests.training.runs import MODALITIES
 from tests.training.segmenting import SHAPE, TEST
 
 SWIN = NetworkConfig("swinunetr", width=12)
-SIDES = {"unet": (16, 16, 16), "swinunetr": (64, 64, 64)}
+UNIFORMER = NetworkConfig("uniformer", width=4, levels=4)
+UNET3D = NetworkConfig("unet3d", width=4, levels=3)
+SIDES = {"unet": (16, 16, 16), "swinunetr": (64, 64, 64), "uniformer": (16, 16, 16), "unet3d": (16, 16, 16)}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,9 @@ def compared(start, model):
     return network, filled, {name for name, value in after.items() if torch.equal(value, before[name])}
 
 
-@pytest.mark.parametrize("shape", [SHAPE, replace(SHAPE, source="tagged", prior="token", intensity=4), SWIN])
+@pytest.mark.parametrize(
+    "shape", [SHAPE, replace(SHAPE, source="tagged", prior="token", intensity=4), SWIN, UNIFORMER, UNET3D]
+)
 def test_the_whole_model_but_its_head(tmp_path, cache, shape):
     model = saved(tmp_path / "model", cache, shape)
     start = Start.of(model, "model", NetworkConfig(), cache)
@@ -70,7 +74,7 @@ def test_the_whole_model_but_its_head(tmp_path, cache, shape):
     assert not {name for name in untouched & (own - head) if "relative_position_index" not in name}
 
 
-@pytest.mark.parametrize("shape", [SHAPE, SWIN])
+@pytest.mark.parametrize("shape", [SHAPE, SWIN, UNIFORMER, UNET3D])
 def test_the_encoder_alone_in_a_network_without_prior(tmp_path, cache, shape):
     model = saved(tmp_path / "model", cache, shape)
     start = Start.of(model, "encoder", NetworkConfig(), cache)

@@ -26,7 +26,12 @@ from medprism.io.grid import Grid
 from medprism.io.nifti import Scan
 from medprism.models.folder import find_model, load_card, load_model
 
-VERBS = {"transfer": "synthesize", "segmentation": "segment", "classification": "classify"}
+VERBS = {
+    "transfer": "synthesize",
+    "segmentation": "segment",
+    "classification": "classify",
+    "start": "finetune --init first",
+}
 """Task of a model -> the command that uses it."""
 
 
