@@ -24,6 +24,7 @@ from medprism.methods.alignment import Alignment
 from medprism.methods.distributed import summed
 from medprism.methods.information import Information
 from medprism.methods.segmentation import Segmentation
+from medprism.methods.terms import weighted
 from medprism.models.acn import ACN, Paths
 
 SMOOTH = 1e-7  # voxels
@@ -121,12 +122,7 @@ class ACNLoss(nn.Module):
         if self.alignment is not None:
             terms["alignment"] = self.alignment(paths.encoded, batch.present)
             weights["alignment"] = self.alignment.config.weight
-        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-        if backward is not None:
-            backward(loss)
-            terms = {name: value.detach() for name, value in terms.items()}
-            loss = loss.detach()
-        return {"loss": loss, **terms}
+        return weighted(terms, weights, backward)
 
     def weights(self, epoch: int) -> dict[str, float]:
         """The weight of each term in an epoch."""

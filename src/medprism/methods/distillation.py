@@ -20,6 +20,7 @@ from medprism.errors import UserError, expect
 from medprism.methods.alignment import Alignment
 from medprism.methods.pmkl_losses import embedding_contrast, soft_label_loss, squared_dice, weighted_cross_entropy
 from medprism.methods.segmentation import Segmentation
+from medprism.methods.terms import weighted
 from medprism.models.pmkl import Student, Teacher
 from medprism.models.pmkl_blocks import Decoded
 
@@ -80,7 +81,7 @@ class TeacherObjective(nn.Module):
             assert made.z is not None
             terms["alignment"] = self.alignment(made.z, batch.present)
             weights["alignment"] = self.alignment.config.weight
-        return _summed(terms, weights, backward)
+        return weighted(terms, weights, backward)
 
     def scores(self, network: Teacher, batch: Batch) -> Tensor:
         """Dice of each region that a subject has, from all its scans over all its crops: (P,) from 0 to 1."""
@@ -167,7 +168,7 @@ class Distillation(nn.Module):
         if self.heads is not None:
             ours, theirs = self.heads["student"](made.feature), self.heads["teacher"](taught.feature)
             terms["contrast"] = embedding_contrast(ours, theirs, MARGIN)
-        return _summed(terms, {"soft": self.config.soft, "contrast": self.config.contrast}, backward)
+        return weighted(terms, {"soft": self.config.soft, "contrast": self.config.contrast}, backward)
 
     def given(self, network: Student, batch: Batch, epoch: int) -> Tensor:
         """What the student sees of each sub-volume: (B, M) bool, nothing of those that sit out."""
@@ -227,18 +228,6 @@ class MetricHead(nn.Module):
 
 def _segmentation(logits: Tensor, label: Tensor) -> dict[str, Tensor]:
     return {"cross_entropy": weighted_cross_entropy(logits, label), "dice": squared_dice(logits, label)}
-
-
-def _summed(
-    terms: dict[str, Tensor], weights: dict[str, float], backward: Callable[[Tensor], None] | None
-) -> dict[str, Tensor]:
-    """The loss, terms without a weight having 1, and the terms; `backward` done."""
-    loss = torch.stack([weights.get(name, 1.0) * value for name, value in terms.items()]).sum()
-    made = {"loss": loss, **terms}
-    if backward is not None:
-        backward(loss)
-        made = {name: value.detach() for name, value in made.items()}
-    return made
 
 
 def _same_classes(task: Segmentation, classes: Sequence[int]) -> bool:

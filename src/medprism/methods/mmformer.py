@@ -17,6 +17,7 @@ from medprism.data.randomness import digest
 from medprism.methods.alignment import Alignment
 from medprism.methods.region_losses import rfnet_cross_entropy, rfnet_dice
 from medprism.methods.segmentation import Segmentation
+from medprism.methods.terms import weighted
 from medprism.models.mmformer import MmFormed, MmFormer
 from medprism.models.mmformer_decoder import enlarged
 
@@ -64,15 +65,11 @@ class MmFormerLoss(nn.Module):
         )
         deep = [_charged(enlarged(guess, 2**level), label) for level, guess in enumerate(coarse, 1)]
         terms = {"fused": _charged(fine, label).sum(), "separate": alone.sum(), "deep": torch.cat(deep).sum()}
-        loss = torch.stack(list(terms.values())).sum()
+        weights = {}
         if self.alignment is not None:
             terms["alignment"] = self.alignment(made.z, batch.present)
-            loss = loss + self.alignment.config.weight * terms["alignment"]
-        if backward is not None:
-            backward(loss)
-            terms = {name: value.detach() for name, value in terms.items()}
-            loss = loss.detach()
-        return {"loss": loss, **terms}
+            weights["alignment"] = self.alignment.config.weight
+        return weighted(terms, weights, backward)
 
     def scores(self, network: Any, batch: Batch) -> Tensor:  # noqa: ANN401 - whatever has `segment`
         """Dice of each subset of a subject's scans and each region over all its crops: (P,), see `Segmentation`."""

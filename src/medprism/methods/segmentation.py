@@ -20,6 +20,7 @@ from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
 from medprism.methods.distributed import mean, summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
+from medprism.methods.terms import weighted
 from medprism.models.segmenter import Segmented, Segmenter
 
 SMOOTH = 1e-5  # voxels: an absent class that is not found has Dice 1
@@ -115,12 +116,7 @@ class Segmentation(nn.Module):
                 terms[name] = terms.get(name, value.new_zeros(())) + share * value
         if self.config.invariance and made.x_h is not None:
             terms["invariance"] = mean(mean_anchor_losses(made.x_h, made.owner))
-        loss = torch.stack([getattr(self.config, name) * value for name, value in terms.items()]).sum()
-        if backward is not None:
-            backward(loss)
-            terms = {name: value.detach() for name, value in terms.items()}
-            loss = loss.detach()
-        return {"loss": loss, **terms}
+        return weighted(terms, {name: getattr(self.config, name) for name in terms}, backward)
 
     def terms(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Dice loss and cross-entropy of logits (B, K, X, Y, Z) against channels (B, X, Y, Z)."""
