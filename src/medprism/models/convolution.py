@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-
 LEAST = 3  # voxels a side, whatever the kernel: those of side 1 are no better on smaller maps
 
 
