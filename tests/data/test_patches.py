@@ -25,6 +25,7 @@ class Ramp:
     present: tuple = (True, True, True)
     class_label: int | None = None
     affine: np.ndarray = field(default_factory=AFFINE.copy)
+    background = np.array([-1, -2, -3], np.float32)
 
     @property
     def person(self):
@@ -187,9 +188,28 @@ def test_iteration_ends():
     assert len(list(PatchDataset(entries(), (8, 8, 6)))) == 6
 
 
-def test_a_volume_smaller_than_the_patch_is_refused_by_name():
-    with pytest.raises(UserError, match=r"at least 8×8×16 voxels.*got 20×18×12 for sub-a; lower the patch size"):
-        PatchDataset(entries(), (8, 8, 16))
+def test_a_volume_smaller_than_the_patch_lies_in_its_middle_in_air():
+    dataset = PatchDataset([Ramp("sub-a", (6, 18, 5))], (8, 8, 6), patches_per_subject=10)
+    for index in range(10):
+        sample = dataset[0, index]
+        voxels = torch.stack(torch.meshgrid(*map(torch.arange, (8, 8, 6)), indexing="ij")).double()
+        place = torch.einsum("ij,jxyz->ixyz", sample.affine[:3, :3], voxels) + sample.affine[:3, 3, None, None, None]
+        inverse = torch.from_numpy(np.linalg.inv(AFFINE))
+        original = torch.einsum("ij,jxyz->ixyz", inverse[:3, :3], place) + inverse[:3, 3, None, None, None]
+        limits = torch.tensor([6, 18, 5]).view(3, 1, 1, 1)
+        within = ((original > -0.5) & (original < limits - 0.5)).all(dim=0)
+        assert within.sum() == 6 * 8 * 5
+        assert torch.allclose(sample.images[:, within].double(), place[:, within], atol=1e-4)
+        for modality, air in enumerate(Ramp.background):
+            assert (sample.images[modality, ~within] == air).all()
+        assert not sample.foreground[:, ~within].any()
+        assert not sample.label[~within].any()
+        assert sample.foreground.any()
+
+
+def test_a_volume_less_than_half_the_patch_is_refused_by_name():
+    with pytest.raises(UserError, match=r"half the patch size of 8×8×26 voxels, got 20×18×12 for sub-a; lower the pa"):
+        PatchDataset(entries(), (8, 8, 26))
 
 
 def test_no_subject_is_refused():

@@ -82,7 +82,7 @@ def test_without_a_pair_to_score_the_latest_weights_are_the_best(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--patches.size 24,24,24", "lower the patch size"),
+        ("--patches.size 64,64,64", "lower the patch size"),
         ("--patches.size 16,24,16", "equal sides in X and Y"),
         ("--puir.rotations cube --patches.size 16,16,12", "three equal sides"),
         ("--patches.size 18,18,16", "multiples of 4"),
@@ -128,7 +128,7 @@ def test_swinunetr_is_not_trained_on_a_bottleneck_of_one_voxel(tmp_path, capsys)
 
 def test_a_run_that_is_in_the_way_survives_a_mistake_with_force(cache, straight, tmp_path, capsys):
     run = shutil.copytree(straight, tmp_path / "run")
-    assert main(f"pretrain --data {cache} --out {run} --patches.size 24,24,24 --force".split()) == 2
+    assert main(f"pretrain --data {cache} --out {run} --patches.size 64,64,64 --force".split()) == 2
     assert "lower the patch size" in capsys.readouterr().err
     assert len(table(run)) == SMALL["epochs"]
 

@@ -231,7 +231,7 @@ def test_a_share_of_the_labels_is_of_persons_and_nested():
         ("--fraction 1.5", "up to 1"),
         ("--part encoder", "a model to take the encoder of"),
         ("--init nowhere", "does not exist"),
-        ("--patches.size 24,24,24", "lower the patch size"),
+        ("--patches.size 64,64,64", "lower the patch size"),
         ("--patches.size 18,18,16", "multiples of 4"),
         ("--patches.batch 64", "lower the batch size"),
         ("--patches.on_label 2", "a share from 0 to 1"),

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from medprism.data.batch import Sample
 from medprism.data.randomness import rng
 from medprism.data.turns import Turn
+from medprism.data.window import Window
 from medprism.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class PatchDataset(Dataset[Sample]):
     """Crops of `patch_size` voxels around foreground voxels, `patches_per_subject` of each subject and epoch.
 
     The crops that one subject gives in one epoch lie in different places (unless the volume has fewer places than
-    that), as a contrastive loss between sub-volumes needs.
+    that), as a contrastive loss between sub-volumes needs. Where a volume is smaller than the patch, it lies in the
+    middle of it, with air around: no foreground, no label.
 
     Args:
         entries: Prepared subjects, e.g. `cache.subjects("training")`.
@@ -45,7 +47,7 @@ class PatchDataset(Dataset[Sample]):
         intensity: How scans' intensities are changed, or None.
 
     Raises:
-        UserError: There is no subject, or a volume is smaller than the patch.
+        UserError: There is no subject, or a volume is not even half as large as the patch.
     """
 
     def __init__(
@@ -62,10 +64,10 @@ class PatchDataset(Dataset[Sample]):
         if not entries:
             raise UserError("expected at least one prepared subject, got none; check the splits of the cohort file")
         for entry in entries:
-            if any(n < p for n, p in zip(entry.shape, patch_size, strict=True)):
+            if any(2 * n < p for n, p in zip(entry.shape, patch_size, strict=True)):
                 raise UserError(
-                    f"expected at least {_size(patch_size)} voxels (the patch size), got {_size(entry.shape)} for "
-                    f"{entry.subject}; lower the patch size, or prepare with a finer spacing or a larger margin"
+                    f"expected volumes of at least half the patch size of {_size(patch_size)} voxels, got "
+                    f"{_size(entry.shape)} for {entry.subject}; lower the patch size, or prepare with a finer spacing"
                 )
         self.entries, self.patch_size = list(entries), patch_size
         self.patches_per_subject, self.seed, self.augment = patches_per_subject, seed, augment
@@ -88,19 +90,20 @@ class PatchDataset(Dataset[Sample]):
         entry = self.entries[number]
         start = self._start(entry, epoch, number, crop)
         turn = self._turn(epoch, index)
-        label = entry.label(start, self.patch_size)
+        window = Window.of(entry.shape, start, self.patch_size)
+        label = entry.label(window.start, window.size)
         affine = entry.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ start
-        images = turn(entry.images(start, self.patch_size))
+        images = turn(window.pad(entry.images(window.start, window.size), entry.background))
         if self.intensity is not None:
             names = [name if here else None for name, here in zip(entry.modalities, entry.present, strict=True)]
             self.intensity(images, names, self.seed, (epoch, index))
         return Sample(
             images=torch.from_numpy(images),
-            foreground=torch.from_numpy(turn(entry.foreground(start, self.patch_size))),
+            foreground=torch.from_numpy(turn(window.pad(entry.foreground(window.start, window.size)))),
             present=torch.tensor(entry.present),
             affine=torch.from_numpy(turn.affine(affine, self.patch_size)),
-            label=None if label is None else torch.from_numpy(turn(label).astype(np.int64)),
+            label=None if label is None else torch.from_numpy(turn(window.pad(label)).astype(np.int64)),
             class_label=entry.class_label,
             person=entry.person,
             subject=entry.subject,
@@ -124,9 +127,10 @@ class PatchDataset(Dataset[Sample]):
         return int(x), int(y), int(z)
 
     def _inside(self, entry: Entry, centres: NDArray[np.int64]) -> NDArray[np.int64]:
-        """First voxels (..., 3) of the crops around centres (..., 3), moved such that they lie within the volume."""
+        """First voxels (..., 3) of the crops around centres (..., 3), moved to lie within the volume, or it in them."""
         starts = centres - np.array(self.patch_size) // 2
-        inside: NDArray[np.int64] = np.clip(starts, 0, np.subtract(entry.shape, self.patch_size))
+        room = np.subtract(entry.shape, self.patch_size)
+        inside: NDArray[np.int64] = np.clip(starts, np.minimum(room // 2, 0), np.where(room < 0, room // 2, room))
         return inside
 
     def _label_centres(self, number: int) -> list[NDArray[np.int64]]:

@@ -62,6 +62,7 @@ class Plan:
         config: the resolved configuration, plain JSON-like; a run is resumed only by the same.
         card: what model.json says, of the shipped network and its validation score.
         trainer: what `where` gives.
+        beside: writes what belongs to the model besides its weights and card into its folder; called after each save.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Plan:
     config: dict[str, Any]
     card: Callable[[nn.Module, float], dict[str, Any]]
     trainer: dict[str, Any]
+    beside: Callable[[Path], None] | None = None
 
 
 def begin(seed: int) -> None:
@@ -104,6 +106,8 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
 
     def write_model(score: float) -> None:
         save_model(run.model, module.shipped, plan.card(module.shipped, score))
+        if plan.beside is not None:
+            plan.beside(run.model)
 
     checkpoints = Checkpoints(run, metric, write_model)
     bar = ProgressBar(steps, plan.title, metric, unit)
