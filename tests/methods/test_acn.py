@@ -268,6 +268,16 @@ def test_one_small_crop_in_any_precision(present, precision, side):
     assert all(grad is not None and grad.isfinite().all() for grad in gradients)
 
 
+@pytest.mark.parametrize("off", [(), ("entropy_adversarial",), ("entropy_adversarial", "feature_adversarial")])
+def test_the_discriminators_and_nothing_else_are_outside_of_the_clipping(off):
+    net = network()
+    task = objective(net, **dict.fromkeys(off, 0.0))
+    names = {id(value): name for name, value in task.named_parameters()}
+    found = {names[id(value)].split(".")[0] for value in task.unregularised}
+    assert found == {"entropy", "feature"} - {name.removesuffix("_adversarial") for name in off}
+    assert not found & {names[id(value)] for value in net.parameters() if id(value) in names}
+
+
 def test_dropout_is_of_channels_and_a_function_of_seed_epoch_and_index():
     net, given = network(width=16), labelled()
     held = objective(net)

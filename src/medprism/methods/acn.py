@@ -8,7 +8,7 @@ https://arxiv.org/abs/2408.09465).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,7 @@ from medprism.methods.terms import weighted
 from medprism.models.acn import ACN, Paths
 
 SMOOTH = 1e-7  # voxels
+DISCRIMINATOR_RATE = 0.1  # of the network's rate: at the same one they win within 100 steps, and teach nothing
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,22 @@ class ACNLoss(nn.Module):
         super().__init__()
         self.config, self.task, self.alignment = config, task, alignment
         self.metric, self.unit, self.many_passes = task.metric, task.unit, False
+        self.unregularised_rate = DISCRIMINATOR_RATE
         channels, width = network.channels, network.config.width
         wanted = config.mutual_information != "none" and config.information > 0
         self.information = Information(channels) if wanted else None
         self.entropy = Adversary(entropy_discriminator(network.classes, width)) if config.entropy_adversarial else None
         self.feature = Adversary(feature_discriminator(channels)) if config.feature_adversarial else None
+
+    @property
+    def unregularised(self) -> Iterator[nn.Parameter]:
+        """Parameters of the discriminators: one that tells both paths apart has gradients many times the network's.
+
+        Clipped together with the network's, they would leave nothing of those.
+        """
+        for adversary in (self.entropy, self.feature):
+            if adversary is not None:
+                yield from adversary.parameters()
 
     def losses(
         self, network: ACN, batch: Batch, epoch: int, backward: Callable[[Tensor], None] | None = None
