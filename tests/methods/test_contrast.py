@@ -139,7 +139,7 @@ def test_features_are_compared_pooled_projected_or_whole():
 
 
 def test_a_projection_of_whole_maps_is_refused():
-    with pytest.raises(UserError, match=r"contrast\.pooled with contrast\.projection=8"):
+    with pytest.raises(UserError, match=r"infonce\.pooled with infonce\.projection=8"):
         ContrastConfig(pooled=False, projection=8)
 
 

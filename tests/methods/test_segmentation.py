@@ -40,9 +40,9 @@ def channels(given):
 class Fixed(torch.nn.Module):
     """Gives what it was made with, and keeps what it was asked."""
 
-    def __init__(self, logits, x_h=None, owner=None):
+    def __init__(self, logits, x_h=None, owner=None, z=None):
         super().__init__()
-        self.made, self.asked = Segmented(logits, x_h, owner), []
+        self.made, self.asked = Segmented(logits, x_h, owner, z), []
 
     def forward(self, images, present):
         self.asked.append(present)

@@ -10,8 +10,10 @@ from medprism.data.cache import Cache
 from medprism.data.patches import PatchDataset
 from medprism.errors import UserError
 from medprism.io.grid import Grid
-from medprism.models.atlas import covering_grid, head_grid
-from medprism.models.templates import NOISE, Templates
+from medprism.models import NetworkConfig, Prism
+from medprism.models.atlas import box_grid, covering_grid, head_grid
+from medprism.models.folder import REQUIRED, load_model, save_model
+from medprism.models.templates import FOLDER, NOISE, Templates, load_beside
 from tests.training.runs import make_cache
 
 GRID = Grid((12, 14, 10), np.array([[2, 0, 0, -10], [0, 2, 0, -20.5], [0, 0, 2, 30], [0, 0, 0, 1.0]]))
@@ -127,3 +129,39 @@ def test_a_folder_without_templates_or_with_two_grids_is_refused(tmp_path):
     Templates(("t2w",), GRID.crop((1, 0, 0), GRID.shape)).save(tmp_path)
     with pytest.raises(UserError, match=r"on one grid, got another for .*t2w"):
         Templates.load(tmp_path)
+
+
+def test_identity_is_that_of_names_grid_and_values_and_survives_files(tmp_path):
+    grid = box_grid((-31.7, 0.1, 3.3), (-20, 12, 15), 1.3)  # no float32 numbers
+    templates = Templates(("t2w", "t1n"), grid, seed=1)
+    templates.save(tmp_path)
+    assert Templates.load(tmp_path).identity == templates.identity
+    assert Templates(("t1n", "t2w"), grid, seed=1).identity == templates.identity
+    others = [Templates(("t2w", "t1c"), grid), Templates(("t2w", "t1n"), grid.crop((1, 0, 0), grid.shape), seed=1)]
+    others[0].volumes.data = templates.volumes.data.clone()
+    others.append(Templates(("t2w", "t1n"), grid, seed=1))
+    others[2].volumes.data[1, 0, 0, 0] += 1e-6
+    assert len({each.identity for each in (templates, *others)}) == 4
+
+
+def save_beside(folder, made, **about):
+    network = Prism(NetworkConfig(width=4, levels=2, prior="none"), 2, (8, 8, 8), outputs=0)
+    save_model(folder, network, {**dict.fromkeys(REQUIRED, ()), "architecture": network.architecture, **about})
+    made.save(folder / FOLDER, force=True)
+
+
+def test_templates_beside_a_model_are_those_of_its_card(tmp_path):
+    templates = Templates(("t1n", "t2w"), GRID, seed=2)
+    save_beside(tmp_path / "run/model", templates, templates=templates.identity)
+    assert load_model(tmp_path / "run")[0].architecture["outputs"] == 0
+    found = load_beside(tmp_path / "run")
+    assert torch.equal(found.volumes, templates.volumes)
+    Templates(("t1n", "t2w"), GRID, seed=3).save(tmp_path / "run/model" / FOLDER, force=True)
+    with pytest.raises(UserError, match=r"expected templates .*, got .*those of another model; copy the whole"):
+        load_beside(tmp_path / "run")
+
+
+def test_a_model_without_templates_is_refused(tmp_path):
+    save_beside(tmp_path, Templates(("t1n",), GRID))
+    with pytest.raises(UserError, match="a model with templates, got .* without; pre-train one with .*--config brain"):
+        load_beside(tmp_path)

@@ -19,7 +19,7 @@ from medprism.errors import expect
 from medprism.methods.alignment import mean_anchor_losses
 from medprism.methods.distributed import mean, summed
 from medprism.methods.subsets import all_subsets, drawn_subsets
-from medprism.models.classifier import Classifier
+from medprism.models.classifier import Classifier, Represented
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,7 @@ class Classification(nn.Module):
         """
         given = drawn_subsets(batch, epoch, self.modalities, self.seed, self.config.full)
         logits, scans = network(batch.images, given)
-        assert isinstance(self.weights, Tensor)
-        outputs = self.outputs(batch)
-        charged = F.cross_entropy(logits.float(), outputs, self.weights, reduction="sum")
-        charge, weight = summed(torch.stack([charged, self.weights[outputs].sum()])).unbind()
-        terms = {"cross_entropy": charge / weight}
+        terms = {"cross_entropy": self.cross_entropy(logits, self.outputs(batch))}
         loss = terms["cross_entropy"]
         if self.config.invariance:
             terms["invariance"] = mean(mean_anchor_losses(scans.x_h, scans.owner))
@@ -103,6 +99,13 @@ class Classification(nn.Module):
             backward(loss)
             terms, loss = {name: value.detach() for name, value in terms.items()}, loss.detach()
         return {"loss": loss, **terms}
+
+    def cross_entropy(self, logits: Tensor, outputs: Tensor) -> Tensor:
+        """Of logits (B, K) against outputs (B,), the classes weighted."""
+        assert isinstance(self.weights, Tensor)
+        charged = F.cross_entropy(logits.float(), outputs, self.weights, reduction="sum")
+        charge, weight = summed(torch.stack([charged, self.weights[outputs].sum()])).unbind()
+        return charge / weight
 
     def outputs(self, batch: Batch) -> Tensor:
         """Output of the network that stands for the class of each sub-volume's subject: (B,) int64."""
@@ -124,9 +127,19 @@ class Classification(nn.Module):
         if batch.class_label is None:
             return torch.empty(0)
         scans = network.represent(batch.images, batch.present)  # each scan is encoded once for all subsets
+        return self.found(network, batch, scans.of)
+
+    def found(self, network: Classifier, batch: Batch, seen: Callable[[Tensor], Represented]) -> Tensor:
+        """The scores of a subject with a class, see `scores`.
+
+        Args:
+            network: the network.
+            batch: the crops of one subject.
+            seen: subset of its scans (M,) -> what the network is to see then, in all crops.
+        """
         wanted = int(self.outputs(batch)[0])
         right = []
         for subset in all_subsets(batch.present[0]):
-            pooled = network.fused(scans.of(subset), len(batch)).mean(dim=0, keepdim=True)
+            pooled = network.fused(seen(subset), len(batch)).mean(dim=0, keepdim=True)
             right.append(float(int(network.head(pooled).argmax()) == wanted))
         return torch.tensor([self.share[wanted] * sum(right) / len(right)], device=batch.images.device)

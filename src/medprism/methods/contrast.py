@@ -92,11 +92,11 @@ class ContrastConfig:
     same_modality: bool = True
 
     def __post_init__(self) -> None:
-        expect(0 < self.temperature < math.inf, "a positive number", "contrast.temperature", self.temperature)
-        expect(self.projection >= 0, "0 or more", "contrast.projection", self.projection)
+        expect(0 < self.temperature < math.inf, "a positive number", "infonce.temperature", self.temperature)
+        expect(self.projection >= 0, "0 or more", "infonce.projection", self.projection)
         if self.projection and not self.pooled:
             raise UserError(
-                f"expected contrast.pooled with contrast.projection={self.projection}, got whole feature maps; their "
+                f"expected infonce.pooled with infonce.projection={self.projection}, got whole feature maps; their "
                 "size would tie the projection to one size of crop"
             )
 

@@ -108,15 +108,29 @@ class Segmentation(nn.Module):
             `backward` is given.
         """
         made: Segmented = network(batch.images, self.subsets(batch, epoch))
-        label = self.channels(batch)
-        shares = torch.tensor([0.5**level for level in range(len(made.logits))])
-        terms: dict[str, Tensor] = {}
-        for logits, share in zip(made.logits, (shares / shares.sum()).tolist(), strict=True):
-            for name, value in self.terms(logits.float(), _coarser(label, logits)).items():
-                terms[name] = terms.get(name, value.new_zeros(())) + share * value
+        terms = self.supervised(made.logits, self.channels(batch))
         if self.config.invariance and made.x_h is not None:
             terms["invariance"] = mean(mean_anchor_losses(made.x_h, made.owner))
-        return weighted(terms, {name: getattr(self.config, name) for name in terms}, backward)
+        return weighted(terms, self.shares, backward)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The weight of each term."""
+        return {name: getattr(self.config, name) for name in ("dice", "cross_entropy", "invariance")}
+
+    def supervised(self, levels: Sequence[Tensor], label: Tensor) -> dict[str, Tensor]:
+        """The terms over all levels of a decoder, each of half the weight of the finer one, against one label.
+
+        Args:
+            levels: (B, K, X, Y, Z) logits, then coarser ones.
+            label: (B, X, Y, Z) channels.
+        """
+        shares = torch.tensor([0.5**level for level in range(len(levels))])
+        terms: dict[str, Tensor] = {}
+        for logits, share in zip(levels, (shares / shares.sum()).tolist(), strict=True):
+            for name, value in self.terms(logits.float(), _coarser(label, logits)).items():
+                terms[name] = terms.get(name, value.new_zeros(())) + share * value
+        return terms
 
     def terms(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Dice loss and cross-entropy of logits (B, K, X, Y, Z) against channels (B, X, Y, Z)."""

@@ -33,7 +33,7 @@ def build(architecture: dict[str, Any]) -> nn.Module:
         if "classifier" in architecture:
             classifier = ClassifierConfig(**architecture["classifier"])
             return Classifier(config, classifier, modalities, architecture["classes"], size)
-        return Prism(config, modalities, size)
+        return Prism(config, modalities, size, outputs=architecture.get("outputs"))
     except (KeyError, TypeError) as error:
         raise UserError(
             f"expected an architecture written by this version of medprism, got {architecture} ({error}); "

@@ -39,11 +39,13 @@ class Represented:
 
     Attributes:
         features: (N, C_l, X/s_l, Y/s_l, Z/s_l) what each of them says, fine to coarse, the last of which is x_h.
+        z: (N, C, x, y, z) the encoder's bottleneck, of which x_h is made.
         owner: (N,) the subject of each.
         source: (N,) its modality.
     """
 
     features: list[Tensor]
+    z: Tensor
     owner: Tensor
     source: Tensor
 
@@ -55,7 +57,16 @@ class Represented:
     def of(self, subset: Tensor) -> Represented:
         """Those of the scans whose modalities are in a subset (M,)."""
         rows = subset[self.source]
-        return Represented([one[rows] for one in self.features], self.owner[rows], self.source[rows])
+        features = [one[rows] for one in self.features]
+        return Represented(features, self.z[rows], self.owner[rows], self.source[rows])
+
+    def joined(self, others: Represented) -> Represented:
+        """These scans and others of the same subjects."""
+        features = [torch.cat(pair) for pair in zip(self.features, others.features, strict=True)]
+        z, owner, source = (
+            torch.cat([getattr(one, name) for one in (self, others)]) for name in ("z", "owner", "source")
+        )
+        return Represented(features, z, owner, source)
 
 
 class Standardise(nn.Module):
@@ -162,7 +173,7 @@ class Classifier(nn.Module):
         """
         owner, source = pairs(present)
         *finer, z = self.prism.encode(images[present][:, None], source)
-        return Represented([*finer, self.prism.personalise(z)], owner, source)
+        return Represented([*finer, self.prism.personalise(z)], z, owner, source)
 
     def fused(self, scans: Represented, subjects: int) -> Tensor:
         """What the scans of each of B subjects say together: mean and maximum over space, (B, 2 Σ C_l).

@@ -101,6 +101,7 @@ class Prism(nn.Module):
         stem = modalities * (1 if config.source == "repeated" else 2) + config.intensity
         self.table = IntensityTable(modalities, config.intensity) if config.intensity else None
         outputs = modalities if outputs is None else outputs
+        self.decodes = outputs > 0
         self.backbone = config.backbone_of(stem, outputs)
         self.divisor = divisor(self.backbone)
         if any(side % self.divisor for side in patch_size):
@@ -116,7 +117,8 @@ class Prism(nn.Module):
     @property
     def architecture(self) -> dict[str, Any]:
         """What `build` needs to make this network again; plain JSON."""
-        return {"network": asdict(self.config), "modalities": self.modalities, "patch_size": list(self.patch_size)}
+        shape = {"network": asdict(self.config), "modalities": self.modalities, "patch_size": list(self.patch_size)}
+        return shape if self.decodes else {**shape, "outputs": 0}
 
     def encode(self, x: Tensor, source: Tensor) -> list[Tensor]:
         """Scans to features.

@@ -41,11 +41,13 @@ class Segmented:
         logits: (B, K, X, Y, Z), then those of coarser levels.
         x_h: (N, C, x, y, z) representation of each of N given scans, with `fused`; None with `channels`.
         owner: (N,) the subject of each.
+        z: (N, C, x, y, z) the encoder's bottleneck of each of them; with `channels` (B, C, x, y, z) of each subject.
     """
 
     logits: list[Tensor]
     x_h: Tensor | None
     owner: Tensor
+    z: Tensor
 
 
 class Segmenter(nn.Module):
@@ -112,7 +114,7 @@ class Segmenter(nn.Module):
         fine, *coarse = prism.backbone.decoded(features)
         logits = [prism.backbone.head(fine)]
         logits += [head(feature) for head, feature in zip(self.coarse_heads, coarse, strict=False)]
-        return Segmented(logits, x_h, owner)
+        return Segmented(logits, x_h, owner, z)
 
     def segment(self, images: Tensor, present: Tensor) -> Tensor:
         """Logits (B, K, X, Y, Z) from images (B, M, X, Y, Z) where `present` (B, M)."""

@@ -11,6 +11,7 @@ voxels' gradients would take all of the norm that the network's are clipped to.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -27,7 +28,10 @@ from medprism.io.geometry import resample
 from medprism.io.grid import Grid, relation
 from medprism.io.nifti import new_scan, read_scan, save_like
 from medprism.models.atlas import Size, head_grid, overhang, sample
+from medprism.models.folder import find_model, load_card
 
+FOLDER = "templates"
+"""Beside a model's weights."""
 NOISE = 0.01  # spread at the start, in standard deviations of a scan
 TOLERANCE_MM = 5.0
 
@@ -58,6 +62,19 @@ class Templates(nn.Module):
         shape = self.grid.shape
         begin = [torch.randn(shape, generator=torch_rng(seed, "template", name)) for name in self.modalities]
         self.volumes = nn.Parameter(NOISE * torch.stack(begin))
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 in hex of names, grid and values, as a card records it; the order of the templates is no part of it.
+
+        The grid counts as far as files keep it: its affine in float32.
+        """
+        found = hashlib.sha256()
+        place = np.asarray(self.grid.affine, dtype="<f4").tobytes()
+        for name, volume in sorted(zip(self.modalities, self.volumes.detach().cpu().numpy(), strict=True)):
+            found.update(f"{name} {'×'.join(map(str, volume.shape))} ".encode() + place)
+            found.update(np.ascontiguousarray(volume, dtype="<f4").tobytes())
+        return found.hexdigest()
 
     def index(self, names: Iterable[str]) -> list[int]:
         """Which template each modality has.
@@ -166,3 +183,28 @@ class Templates(nn.Module):
         templates = cls(tuple(scans), first.grid, tolerance=tolerance)
         templates.volumes.data = torch.from_numpy(np.stack([scan.array for scan in scans.values()]))
         return templates
+
+
+def load_beside(model: Path, *, tolerance: float = TOLERANCE_MM) -> Templates:
+    """The templates that were pre-trained with a model.
+
+    Args:
+        model: model or run folder.
+        tolerance: see `Templates`.
+
+    Raises:
+        UserError: there is no model, it has no templates, or those beside it are others than it was trained with.
+    """
+    folder, wanted = find_model(model), load_card(model).get("templates")
+    if wanted is None:
+        raise UserError(
+            f"expected a model with templates, got {model} without; pre-train one with "
+            "`medprism pretrain --config brainmvp`"
+        )
+    templates = Templates.load(folder / FOLDER, tolerance=tolerance)
+    if templates.identity != wanted:
+        raise UserError(
+            f"expected templates {str(wanted)[:12]}… in {folder / FOLDER}, got {templates.identity[:12]}…: they were "
+            "altered or are those of another model; copy the whole model folder again"
+        )
+    return templates
