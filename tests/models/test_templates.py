@@ -163,5 +163,5 @@ def test_templates_beside_a_model_are_those_of_its_card(tmp_path):
 
 def test_a_model_without_templates_is_refused(tmp_path):
     save_beside(tmp_path, Templates(("t1n",), GRID))
-    with pytest.raises(UserError, match="a model with templates, got .* without; pre-train one with .*--config brain"):
+    with pytest.raises(UserError, match=r"a model with templates, got .* without; pre-train one with .*--config brain"):
         load_beside(tmp_path)
