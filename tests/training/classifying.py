@@ -1,7 +1,5 @@
-"""Tiny fine-tunings for classification, in processes that can be killed."""
+"""Tiny fine-tunings for classification, with scans missing."""
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,6 @@ from medprism import finetune
 from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.io.nifti import save_like
-from medprism.methods.classification import Classification
 from medprism.models import NetworkConfig
 from medprism.models.classifier import ClassifierConfig
 from medprism.training.fit import Compute
@@ -58,25 +55,3 @@ def classify(cache: Path, out: Path, **changes) -> Path:
     """Fine-tune in this process, by the verb's function."""
     torch.set_num_threads(1)
     return finetune.finetune_classify(data=cache, out=out, **{**SMALL, **changes})
-
-
-def die_classifying(cache: Path, out: Path, at: int, name: str = "", **changes) -> None:
-    """Fine-tune until the `at`-th event, then SIGKILL.
-
-    Events are steps and the moments before a file gets its name; those whose place holds `name` are counted.
-    """
-    left = at
-
-    def before(function, place):
-        def wrapped(*args, **kwargs):
-            nonlocal left
-            left -= name in place(args)
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return wrapped
-
-    os.replace = before(os.replace, lambda args: str(args[1]))
-    Classification.losses = before(Classification.losses, lambda _: "step")
-    classify(cache, out, **changes)

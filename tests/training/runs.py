@@ -15,7 +15,7 @@ from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.io.nifti import save_like
 from medprism.methods import puir
-from medprism.methods.puir import PUIR, PUIRConfig
+from medprism.methods.puir import PUIRConfig
 from medprism.models import NetworkConfig
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
@@ -118,22 +118,27 @@ def train_worsening(cache: Path, out: Path, **changes) -> None:
     train(cache, out, **changes)
 
 
-def die_training(cache: Path, out: Path, at: int, **changes) -> None:
-    """Train, worsening, until the `at`-th event, then SIGKILL: a step, or the moment before a file gets its name."""
+def die(objective: type, task, cache: Path, out: Path, at: int, name: str = "", **changes) -> None:
+    """Do a training until the `at`-th event, then SIGKILL.
+
+    Events are steps of the objective and the moments before a file gets its name; those whose place holds `name` are
+    counted.
+    """
     left = at
 
-    def before(function):
+    def before(function, place):
         def wrapped(*args, **kwargs):
             nonlocal left
-            left -= 1
+            left -= name in place(args)
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*args, **kwargs)
 
         return wrapped
 
-    os.replace, PUIR.losses = before(os.replace), before(PUIR.losses)
-    train_worsening(cache, out, **changes)
+    os.replace = before(os.replace, lambda args: str(args[1]))
+    objective.losses = before(objective.losses, lambda _: "step")
+    task(cache, out, **changes)
 
 
 def train_as(rank: int, world: int, port: int, task, cache: Path, out: Path, changes: dict) -> None:

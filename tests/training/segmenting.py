@@ -1,7 +1,6 @@
-"""Tiny fine-tunings for segmentation, in processes that can be killed or be several."""
+"""Tiny fine-tunings for segmentation, alone or in several processes."""
 
 import os
-import signal
 from dataclasses import fields
 from pathlib import Path
 
@@ -103,25 +102,3 @@ def segment_worsening(cache: Path, out: Path, **changes) -> None:
         -torch.stack([gate.weight.abs().sum() for gate in network.fusion.gates]).sum()[None]
     )
     segment(cache, out, **changes)
-
-
-def die_segmenting(cache: Path, out: Path, at: int, name: str = "", **changes) -> None:
-    """Fine-tune, worsening, until the `at`-th event, then SIGKILL.
-
-    Events are steps and the moments before a file gets its name; those whose place holds `name` are counted.
-    """
-    left = at
-
-    def before(function, place):
-        def wrapped(*args, **kwargs):
-            nonlocal left
-            left -= name in place(args)
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return wrapped
-
-    os.replace = before(os.replace, lambda args: str(args[1]))
-    Segmentation.losses = before(Segmentation.losses, lambda _: "step")
-    segment_worsening(cache, out, **changes)

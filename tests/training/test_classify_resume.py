@@ -5,9 +5,10 @@ import signal
 
 import pytest
 
+from medprism.methods.classification import Classification
 from medprism.training.module import OptimiserConfig
-from tests.training.classifying import classify, die_classifying, make_classes
-from tests.training.runs import assert_same, finish, leftovers, rows, start
+from tests.training.classifying import classify, make_classes
+from tests.training.runs import assert_same, die, finish, leftovers, rows, start
 
 LONG = {"epochs": 4, "optimiser": OptimiserConfig(lr=1e-2, average=0.9)}
 
@@ -35,7 +36,7 @@ def assert_whole(run, straight):
 def test_killed_in_an_epoch_between_epochs_and_while_it_is_scored(cache, straight, tmp_path):
     run = tmp_path / "run"
     for at, name in ((9, "step"), (2, "last.ckpt"), (1, "validation/metrics.json")):
-        code = finish(start(die_classifying, cache, run, at, name, resume="auto", **LONG))
+        code = finish(start(die, Classification, classify, cache, run, at, name, resume="auto", **LONG))
         assert code == [-signal.SIGKILL], (at, name)
     assert len(rows(run)) == 4
     assert finish(start(classify, cache, run, resume="auto", **LONG)) == [0]
@@ -47,7 +48,7 @@ def test_killed_before_each_step_and_file(cache, straight, tmp_path):
     """The n-th process dies at its n-th step or file, until one comes to the end."""
     run, code, deaths = tmp_path / "run", -signal.SIGKILL, 0
     while code:
-        [code] = finish(start(die_classifying, cache, run, deaths + 1, resume="auto", **LONG))
+        [code] = finish(start(die, Classification, classify, cache, run, deaths + 1, resume="auto", **LONG))
         assert code in (-signal.SIGKILL, 0)
         deaths += code != 0
     assert deaths > 10

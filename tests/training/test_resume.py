@@ -12,7 +12,7 @@ import yaml
 import medprism
 from medprism.errors import UserError
 from medprism.methods.puir import PUIR, PUIRConfig
-from tests.training.runs import assert_same, die_training, finish, leftovers, rows, start, train, train_worsening
+from tests.training.runs import assert_same, die, finish, leftovers, rows, start, train, train_worsening
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_killed_before_each_step_and_file_of_an_epoch(cache, tmp_path):
     assert finish(start(train_worsening, cache, straight)) == [0]
     assert float(rows(straight)[0]["val/psnr"]) > max(float(row["val/psnr"]) for row in rows(straight)[1:])
     while not (run / "done").exists():
-        [code] = finish(start(die_training, cache, run, deaths + 1, resume="auto"))
+        [code] = finish(start(die, PUIR, train_worsening, cache, run, deaths + 1, resume="auto"))
         assert code in (-signal.SIGKILL, 0)
         deaths += code != 0
     assert deaths > 10

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from medprism.errors import UserError
-from tests.training.runs import assert_same, finish, leftovers, rows, start
-from tests.training.segmenting import die_segmenting, segment, segment_worsening
+from medprism.methods.segmentation import Segmentation
+from tests.training.runs import assert_same, die, finish, leftovers, rows, start
+from tests.training.segmenting import segment, segment_worsening
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_killed_in_an_epoch_between_epochs_and_while_it_is_scored(labelled, stra
         (1, "validation/metrics.json"),
         (1, "model/model.json"),  # scored, but the model does not know
     ):
-        code = finish(start(die_segmenting, labelled, run, at, name, resume="auto"))
+        code = finish(start(die, Segmentation, segment_worsening, labelled, run, at, name, resume="auto"))
         assert code == [-signal.SIGKILL], (at, name)
     assert len(rows(run)) == 4
     assert finish(start(segment_worsening, labelled, run, resume="auto")) == [0]
@@ -50,12 +51,12 @@ def test_killed_before_each_step_and_file(labelled, straight, tmp_path):
     """The n-th process dies at its n-th step or file, until one comes to the end."""
     run, deaths = tmp_path / "run", 0
     while not (run / "done").exists():
-        [code] = finish(start(die_segmenting, labelled, run, deaths + 1, resume="auto"))
+        [code] = finish(start(die, Segmentation, segment_worsening, labelled, run, deaths + 1, resume="auto"))
         assert code in (-signal.SIGKILL, 0)
         deaths += code != 0
     assert deaths > 10
     for at in range(1, 20):  # and while it is scored
-        [code] = finish(start(die_segmenting, labelled, run, at, resume="auto"))
+        [code] = finish(start(die, Segmentation, segment_worsening, labelled, run, at, resume="auto"))
         deaths += code != 0
     assert code == 0
     assert deaths > 15

@@ -1,4 +1,5 @@
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from medprism.errors import UserError
 from medprism.evaluation.results import Results
 from medprism.finetune import finetune_transfer as transfer
 from medprism.io.nifti import save_like
+from medprism.methods.transfer import Transfer
 from medprism.models import NetworkConfig
 from medprism.training.fit import Compute
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig
 from tests.data.scans import body, head
-from tests.training.runs import table
+from tests.training.runs import assert_same, die, finish, leftovers, start, table
 from tests.training.runs import train as pretrain
 
 SHAPE = NetworkConfig(width=4, levels=3, source="tagged")
@@ -121,6 +123,25 @@ def test_it_can_be_trained_from_nothing(caches, tmp_path):
     card = medprism.load(run, "cpu").card
     assert card["initialised_from"] is None
     assert len(card["training_persons"]) == 3 + 1  # p3 has no source, p4 no target
+
+
+def tune(cache, out, **changes):
+    """Fine-tune from nothing, in a process of its own."""
+    torch.set_num_threads(1)
+    transfer(data=cache, out=out, network=SHAPE, **{**SMALL, **changes})
+
+
+def test_killed_it_goes_on_to_the_very_same_model(caches, tmp_path):
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    assert finish(start(tune, caches[0], straight, epochs=3)) == [0]
+    for at, name in ((3, "step"), (2, "last.ckpt"), (1, "validation/metrics.json")):
+        code = finish(start(die, Transfer, tune, caches[0], run, at, name, resume="auto", epochs=3))
+        assert code == [-signal.SIGKILL], (at, name)
+    assert finish(start(tune, caches[0], run, resume="auto", epochs=3)) == [0]
+    assert_same(run, straight)
+    tables = [json.loads((folder / "validation/metrics.json").read_text()) for folder in (run, straight)]
+    assert tables[0] == tables[1]
+    assert leftovers(run) == []
 
 
 def test_persons_of_the_start_are_told(caches, known, run):

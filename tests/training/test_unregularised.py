@@ -16,7 +16,7 @@ from medprism.models.atlas import box_grid
 from medprism.models.templates import Templates
 from medprism.training.module import OptimiserConfig, Training
 from medprism.training.patches import PatchConfig
-from tests.training.runs import die_training, finish, start, train, train_together
+from tests.training.runs import die, finish, start, train, train_together, train_worsening
 
 GRID = box_grid((-20, 0, 0), (32, 36, 30), 4.0)  # the cohort's heads and, from −20 to −5 mm, nothing
 NAME = "objective.templates.volumes"
@@ -53,7 +53,7 @@ def train_templates(cache: Path, out: Path, **changes) -> None:
 
 def die_with_templates(cache: Path, out: Path, at: int) -> None:
     verb.PUIR, WithTemplates.folder = WithTemplates, out.parent
-    die_training(cache, out, at, resume="auto")
+    die(PUIR, train_worsening, cache, out, at, resume="auto")
 
 
 def last(run):
