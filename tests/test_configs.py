@@ -8,7 +8,11 @@ import yaml
 
 import medprism
 from medprism.cli import VERBS, _load, main
+from medprism.methods.brainmvp import BrainMVPConfig
+from medprism.methods.masking import Masking
 from medprism.methods.puir import PUIRConfig
+from medprism.models.folder import load_card
+from medprism.models.prism import NetworkConfig
 from medprism.options import parse, parser_of
 from tests.training.runs import make_cache, table
 
@@ -40,6 +44,7 @@ def parsed(verb, words):
 
 def test_they_are_all_here():
     assert {"puir", "puir-release", "puir-swinunetr-small", "quickstart"} <= set(PRETRAIN)
+    assert {"brainmvp", "brainmvp-release", "brainmvp-small"} <= set(PRETRAIN)
     assert {verb for verb, _ in SHIPPED} <= VERBS.keys()
     assert len(SHIPPED) == len([path for path in FOLDER.rglob("*") if path.is_file()])
 
@@ -94,6 +99,34 @@ def test_puir_release_differs_from_puir_where_it_says_so():
     }
 
 
+def test_brainmvp_is_the_papers():
+    values = parsed("pretrain", ["--config", "brainmvp", *ENDS])
+    brainmvp = values["brainmvp"]
+    assert values["network"] == NetworkConfig("uniformer", 64, 5, prior="none", norm="batch")
+    assert brainmvp.mask == Masking("cubes", 0.875, 8)
+    assert (brainmvp.reconstruction, brainmvp.distillation, brainmvp.contrast, brainmvp.each) == (1, 1, 1, "all")
+    assert round(brainmvp.contrast_from * values["epochs"]) == 1000
+    templates = replace(brainmvp.templates, spacing=2.0)
+    assert replace(brainmvp, contrast_from=2 / 3, templates=templates) == BrainMVPConfig()  # the defaults are its too
+    assert (values["optimiser"].lr, values["optimiser"].weight_decay, values["epochs"]) == (3e-4, 1e-5, 1500)
+
+
+def test_brainmvp_release_differs_from_brainmvp_where_it_says_so():
+    ours, theirs = (dict(flat(content("pretrain", name))) for name in ("brainmvp", "brainmvp-release"))
+    assert {key.removeprefix("brainmvp.") for key in theirs if theirs[key] != ours[key]} == {
+        "distillation",
+        "cross_modal_from",
+        "each",
+        "mask.kind",
+        "mask.ratio",
+        "infonce.temperature",
+        "infonce.pooled",
+        "infonce.same_modality",
+        "template_rate",
+    }
+    assert round(theirs["brainmvp.cross_modal_from"] * theirs["epochs"]) == 301
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("small"), holes=(("t1n", "t2w"), ("t2w",)))
@@ -106,16 +139,15 @@ def large(tmp_path_factory):
     return make_cache(tmp_path_factory.mktemp("large"), holes, ("t1n",), shape=(64, 64, 64), margin=60)
 
 
-def train(name, cache, out, *words):
+def train(name, cache, out, *words, changed=()):
     """One epoch of one or two steps; all that is not about size is the configuration's own."""
     small = ["--epochs=1", "--patches.per-subject=1", "--patches.validation=1", "--compute.device=cpu"]
     assert main(["pretrain", "--config", name, "--data", str(cache), "--out", str(out), *small, *words]) == 0
     [row] = table(out)
     assert float(row["train/loss"]) > 0
-    own, run = (
-        dict(flat(made["puir"])) for made in (content("pretrain", name), medprism.load(out, "cpu").card["config"])
-    )
-    assert own.items() <= run.items()
+    method = "brainmvp" if "brainmvp" in content("pretrain", name) else "puir"
+    own, run = (dict(flat(made[method])) for made in (content("pretrain", name), load_card(out)["config"]))
+    assert {key: own[key] for key in own if key not in changed} == {key: run[key] for key in own if key not in changed}
 
 
 def with_backbone(backbone):
@@ -131,3 +163,10 @@ def test_unet_configurations_train(name, cache, tmp_path):
 @pytest.mark.parametrize("name", with_backbone("swinunetr"))
 def test_swinunetr_configurations_train(name, large, tmp_path):
     train(name, large, tmp_path / "run", "--patches.size=64,64,64", "--network.width=12")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", with_backbone("uniformer"))
+def test_uniformer_configurations_train(name, large, tmp_path):
+    words = ["--patches.size=32,32,32", "--network.width=8", "--patches.batch=2", "--brainmvp.templates.spacing=3"]
+    train(name, large, tmp_path / "run", *words, changed={"templates.spacing"})

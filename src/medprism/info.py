@@ -123,6 +123,7 @@ def _of_model(card: Mapping[str, Any]) -> dict[str, Any]:
         "network": card["architecture"].get("network"),
         "patch": card["patch_size"],
         "spacing": card["spacing"] or OWN_SPACING,
+        "templates": str(card.get("templates", ""))[:16],
         "normalisers": _kinds(card["normalisers"]),
         "cohort": card.get("cohort"),
         "trained on": f"{len(card['training_persons'])} persons" if "training_persons" in card else None,

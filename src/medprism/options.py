@@ -57,7 +57,12 @@ def parse(parser: ArgumentParser, verb: str, words: Sequence[str]) -> dict[str, 
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         told = explained(str(error), parser, given)
         raise UserError(told if told.endswith("?") else f"{told}; see medprism {verb} --help") from error
-    arguments: dict[str, Any] = parser.instantiate(values).as_dict()
+    try:
+        arguments: dict[str, Any] = parser.instantiate(values).as_dict()
+    except ValueError as error:  # where options may be left out as a whole, the parser wraps what their checks say
+        if (found := re.search(r"^ *- (expected .+)$", str(error), re.MULTILINE)) is None:
+            raise
+        raise UserError(found[1]) from error
     arguments.pop("config", None)
     return arguments
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import medprism.training.pretrain as verb
+import medprism.training.methods as verb
 from medprism.methods.puir import PUIR, PUIRConfig
 from medprism.models import NetworkConfig, Prism
 from medprism.models.atlas import box_grid

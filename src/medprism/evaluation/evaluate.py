@@ -73,7 +73,7 @@ def evaluate(
     """
     # Here, so that the help need not wait for torch.
     from medprism.data.cache import Cache
-    from medprism.inference.trained import task_of
+    from medprism.inference.trained import task_of, use_of
 
     options = {
         "protocols": protocols,
@@ -115,7 +115,10 @@ def evaluate(
         classes = ClassificationModel.load(model, device, precision=precision)
         metrics = evaluate_classification(classes, cache, subsets=subsets, **common)
     else:
-        raise UserError(f"expected a model for transfer, segmentation or classification, got one for {task} in {model}")
+        raise UserError(
+            f"expected a model for transfer, segmentation or classification, got one for {task} in {model}; "
+            f"{use_of(task)}"
+        )
     if record:
         _record(metrics, model)
     return metrics

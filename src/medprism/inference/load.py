@@ -6,7 +6,7 @@ from medprism.errors import UserError
 from medprism.inference.classification import ClassificationModel
 from medprism.inference.model import Model
 from medprism.inference.segmentation import SegmentationModel
-from medprism.inference.trained import task_of
+from medprism.inference.trained import task_of, use_of
 
 AnyModel = Model | SegmentationModel | ClassificationModel
 
@@ -25,7 +25,5 @@ def load(path: str | Path, device: str = "auto") -> AnyModel:
     """
     task = task_of(path)
     if task not in CLASSES:
-        raise UserError(
-            f"expected a model for {' or '.join(CLASSES)}, got one for {task} in {path}; update medprism to use it"
-        )
+        raise UserError(f"expected a model for {' or '.join(CLASSES)}, got one for {task} in {path}; {use_of(task)}")
     return CLASSES[task].load(path, device)

@@ -31,6 +31,7 @@ VERBS = {
     "segmentation": "segment",
     "classification": "classify",
     "start": "finetune --init first",
+    "representation": "finetune --init first, or medprism evaluate --representation",
 }
 """Task of a model -> the command that uses it."""
 
@@ -192,8 +193,12 @@ def task_of(path: str | Path) -> str:
 def _require_task(got: str, wanted: str, path: str | Path) -> None:
     if got == wanted:
         return
-    told = f"use medprism {VERBS[got]}" if got in VERBS else "it is of another version of medprism"
-    raise UserError(f"expected a model for {wanted}, got one for {got} in {path}; {told}")
+    raise UserError(f"expected a model for {wanted}, got one for {got} in {path}; {use_of(got)}")
+
+
+def use_of(task: str) -> str:
+    """What to do with a model of a task."""
+    return f"use medprism {VERBS[task]}" if task in VERBS else "it is of another version of medprism"
 
 
 def tensors(images: NDArray[np.float32], present: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:

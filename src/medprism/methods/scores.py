@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -37,9 +40,23 @@ def transfer_psnr(network: Prism, batch: Batch, given: Tensor | None = None, wan
                 target = batch.images[b, t][mask]
                 errors.setdefault((batch.subject[b], s, t), []).append((images[row, t].float()[mask] - target) ** 2)
                 targets.setdefault((batch.subject[b], s, t), []).append(target)
+    return psnr(errors, targets)
+
+
+def psnr(errors: Mapping[Any, list[Tensor]], targets: Mapping[Any, list[Tensor]]) -> Tensor:
+    """PSNR of volumes of which several crops are scored.
+
+    Args:
+        errors: squared errors of the voxels of each crop, for each of P volumes; volumes without voxels are left out.
+        targets: the true values, which give the data range.
+
+    Returns:
+        (P,) dB.
+    """
     scores = []
-    for pair, parts in errors.items():
-        values = torch.cat(targets[pair])
-        span = (values.max() - values.min()).clamp(min=1e-6)
-        scores.append(10 * torch.log10(span**2 / torch.cat(parts).mean().clamp(min=1e-12)))
+    for volume, parts in errors.items():
+        values, found = torch.cat(targets[volume]), torch.cat(parts)
+        if len(found):
+            span = (values.max() - values.min()).clamp(min=1e-6)
+            scores.append(10 * torch.log10(span**2 / found.mean().clamp(min=1e-12)))
     return torch.stack(scores) if scores else torch.empty(0)

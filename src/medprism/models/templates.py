@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 from medprism.data.modalities import lookup
 from medprism.data.randomness import torch_rng
-from medprism.errors import UserError
+from medprism.errors import UserError, expect
 from medprism.io.atomic import refuse_existing
 from medprism.io.geometry import resample
 from medprism.io.grid import Grid, relation
@@ -34,6 +36,28 @@ FOLDER = "templates"
 """Beside a model's weights."""
 NOISE = 0.01  # spread at the start, in standard deviations of a scan
 TOLERANCE_MM = 5.0
+
+
+@dataclass(frozen=True)
+class TemplatesConfig:
+    """Where templates are, and as what they begin.
+
+    Attributes:
+        start: `noise`, which is nearly 0 everywhere, or the `mean` of training scans.
+        grid: `cohort`, laid around its scans; or `head`, that of a head in MNI space, for cohorts that are registered
+            to it and share templates.
+        spacing: side of a voxel in mm; scans need not have the same.
+        tolerance: mm that scans may reach beyond the grid.
+    """
+
+    start: Literal["noise", "mean"] = "noise"
+    grid: Literal["cohort", "head"] = "cohort"
+    spacing: float = 2.0
+    tolerance: float = TOLERANCE_MM
+
+    def __post_init__(self) -> None:
+        expect(0 < self.spacing < np.inf, "a positive length in mm", "templates.spacing", self.spacing)
+        expect(0 <= self.tolerance < np.inf, "0 mm or more", "templates.tolerance", self.tolerance)
 
 
 class Templates(nn.Module):

@@ -30,6 +30,7 @@ from medprism.report import (
     tables,
 )
 from medprism.report.runs import Run
+from medprism.report.style import file_uri
 
 _TEMPLATES = PackageLoader("medprism.report", "templates")
 
@@ -74,6 +75,7 @@ def _run(run: Run) -> dict[str, Any]:
     about: dict[str, Any] = {"name": run.name, "missing": run.missing, "facts": _facts(run), "protocols": []}
     about |= {"viewers": [], "ranked_by": "", "maps": {}, "caution": None, "split": "", "subjects": 0, "persons": 0}
     about |= {"segmentation": None, "classification": None, "outlines": [], "modalities": []}
+    about["templates"] = None if run.templates is None else file_uri(run.templates)
     about |= {"measures": [] if run.measured is None else measures.measures(run.measured), "crops": 0}
     of = run.results or run.measured
     if of is None:

@@ -14,6 +14,9 @@ from medprism.errors import UserError
 from medprism.evaluation.representation import TASK
 from medprism.evaluation.results import METRICS, Results, Score, read_scores
 
+PICTURE = "templates.png"
+"""In the folder of a run that trains templates."""
+
 Log = dict[str, list[tuple[float, float]]]
 """Curve name -> (epoch, value) points."""
 
@@ -33,6 +36,7 @@ class Run:
         representation: file, or None.
         missing: what there is not, in words.
         measured: the tables of `evaluate --representation`, or None.
+        templates: picture of how the templates came about, of runs that train some, or None.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Run:
     representation: Path | None
     missing: list[str] = field(default_factory=list)
     measured: Results | None = None
+    templates: Path | None = None
 
     @property
     def model(self) -> str | None:
@@ -93,6 +98,7 @@ def _joined(runs: list[Run]) -> list[Run]:
     for origin in trained:
         for run in _of_model(whole, origin):
             run.name, run.log = origin.name, run.log or origin.log
+            run.templates = run.templates or origin.templates
             run.missing = [part for part in run.missing if part != "training log" or not run.log]
     return [run for run in runs if run in whole or (run in trained and not _of_model(whole, run))]
 
@@ -121,6 +127,7 @@ def _read(path: Path) -> Run:
         slices=_existing(place / "slices.npz"),
         representation=_existing((measured or place) / "representation.npz"),
         measured=None if measured is None else Results.read(measured),
+        templates=_existing((path.parent if path in (evaluation, measured) else path) / PICTURE),
     )
     parts = {
         "evaluation": run.results,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 from contextlib import contextmanager
 
 INK, MUTED, LINE = "#1d2733", "#64717f", "#dfe4ea"
@@ -80,6 +81,11 @@ def svg_uri(figure: Figure) -> str:
     )
     text = buffer.getvalue().replace("'DejaVu Sans'", _FONTS)
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+
+
+def file_uri(path: Path) -> str:
+    """A PNG file as `data:` URI."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def png_uri(values: NDArray[Any], low: float, high: float, palette: NDArray[np.uint8] = GREYS) -> str:

@@ -16,6 +16,8 @@ CITATION = (
     "Representation, ICCV 2025, https://arxiv.org/abs/2411.06106"
 )
 
+BRAINMVP = "Rui et al., Multi-modal Vision Pre-training for Medical Image Analysis, https://arxiv.org/abs/2410.10604"
+
 
 def transfer_card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:
     """The card of a network that generates scans.
@@ -27,6 +29,12 @@ def transfer_card(cache: Cache, network: Prism, config: dict[str, Any], score: f
         score: validation PSNR in dB.
     """
     return {"task": "transfer", **common(cache, network, network, config), "validation_psnr": score}
+
+
+def representation_card(cache: Cache, network: Prism, config: dict[str, Any], score: float) -> dict[str, Any]:
+    """The card of an encoder, from which other trainings start; arguments as of `transfer_card`."""
+    about = common(cache, network, network, config)
+    return {"task": "representation", **about, "citation": BRAINMVP, "validation_psnr": score}
 
 
 def common(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,7 @@ class Plan:
         card: what model.json says, of the shipped network and its validation score.
         trainer: what `where` gives.
         beside: writes what belongs to the model besides its weights and card into its folder; called after each save.
+        callbacks: what happens besides along the training; before the checkpoints, which hold their states.
     """
 
     title: str
@@ -75,7 +76,8 @@ class Plan:
     config: dict[str, Any]
     card: Callable[[nn.Module, float], dict[str, Any]]
     trainer: dict[str, Any]
-    beside: Callable[[Path], None] | None = None
+    beside: Callable[[Path], object] | None = None
+    callbacks: Sequence[L.Callback] = ()
 
 
 def begin(seed: int) -> None:
@@ -116,7 +118,7 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
         trainer = _trainer(
             plan.trainer,
             out,
-            [MetricsTable(out / "metrics.csv"), checkpoints, bar],
+            [*plan.callbacks, MetricsTable(out / "metrics.csv"), checkpoints, bar],
             plan.epochs,
             log_every=plan.loaders.steps,
         )

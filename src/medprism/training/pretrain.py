@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import cast
 
 from medprism.data.cache import Cache
-from medprism.errors import UserError, expect
-from medprism.methods.puir import PUIR, PUIRConfig
+from medprism.errors import expect
+from medprism.methods.brainmvp import BrainMVPConfig
+from medprism.methods.puir import PUIRConfig
 from medprism.models.prism import NetworkConfig, Prism
-from medprism.training.card import transfer_card
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
+from medprism.training.methods import method_of
 from medprism.training.module import OptimiserConfig
-from medprism.training.patches import PatchConfig, Patches, check_size
+from medprism.training.patches import PatchConfig, Patches
 from medprism.training.run import Resume, plain
 
 
@@ -21,6 +22,7 @@ def pretrain(
     data: Path,
     out: Path,
     puir: PUIRConfig = PUIRConfig(),  # noqa: B008 - frozen
+    brainmvp: BrainMVPConfig | None = None,
     network: NetworkConfig = NetworkConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
@@ -37,6 +39,7 @@ def pretrain(
         data: cache written by `medprism prepare`.
         out: run folder.
         puir: the objective: weights of its parts, rotations, corruption, schedule.
+        brainmvp: another objective instead, which trains an encoder and templates, see --config brainmvp.
         network: backbone, prior and fusion.
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
@@ -55,11 +58,11 @@ def pretrain(
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     cache = Cache.open(data)
+    method = method_of(puir, brainmvp, network)
     config = {
         "data": str(data.resolve()),
         "split_hash": cache.split_hash,
-        "puir": plain(puir),
-        "network": plain(network),
+        **method.settings,
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
@@ -68,32 +71,23 @@ def pretrain(
         "seed": seed,
     }
     begin(seed)
-    # Without decomposition nothing trains the decoder; else every parameter has a gradient in every step.
-    trainer = where(compute, unused=not puir.decomposition)
+    trainer = where(compute, unused=method.idle)
     world = trainer["devices"] * trainer["num_nodes"]
-    model = Prism(network, len(cache.modalities), patches.size)
-    objective = PUIR(puir, model.backbone.channels[-1], cache.modalities, seed)
-    check_size(model, patches.size)
-    _check(puir, patches, world, objective)
+    loaders = Patches(cache, patches, seed, world)
+    training = method.begin(cache, patches, epochs, seed)
+    training.objective.check_batch(patches.batch * world)
     plan = Plan(
         title="pre-training",
-        network=model,
-        objective=objective,
-        loaders=Patches(cache, patches, seed, world),
+        network=training.network,
+        objective=training.objective,
+        loaders=loaders,
         optimiser=optimiser,
         epochs=epochs,
         ship=ship,
         config=config,
-        card=lambda shipped, score: transfer_card(cache, cast(Prism, shipped), config, score),
+        card=lambda shipped, score: training.card(cache, cast(Prism, shipped), config, score),
         trainer=trainer,
+        beside=training.beside,
+        callbacks=training.callbacks(out),
     )
     return fit(plan, out, resume=resume, force=force)
-
-
-def _check(puir: PUIRConfig, patches: PatchConfig, world: int, objective: PUIR) -> None:
-    """Refuse what would fail, or mean nothing, in the first step."""
-    objective.check_batch(patches.batch * world)
-    size = patches.size
-    if (puir.rotations == "z" and size[0] != size[1]) or (puir.rotations == "cube" and len(set(size)) > 1):
-        need = "equal sides in X and Y" if puir.rotations == "z" else "three equal sides"
-        raise UserError(f"expected a patch with {need} to rotate, got {size}; change patches.size or puir.rotations")

@@ -24,7 +24,8 @@ PART = ".part"  # instead of .ckpt, of a checkpoint that is being written
 class RunFolder:
     """A folder that holds one training.
 
-    Files: `config.yaml`, `metrics.csv`, `tensorboard/`, `last.ckpt`, `best.ckpt`, `model/`, `done` at the end.
+    Files: `config.yaml`, `metrics.csv`, `tensorboard/`, `last.ckpt`, `best.ckpt`, `model/`, `done` at the end, and
+    `templates.png` where templates are trained.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +75,9 @@ class RunFolder:
             part.with_suffix(PART).unlink(missing_ok=True)
         from medprism.models.folder import CARD  # here, so that the help of verbs need not wait for torch
 
-        for file in (self.config, self.path / "metrics.csv", self.model / CARD):
+        names = (self.config.name, "metrics.csv", "templates.png", f"{self.model.name}/{CARD}")
+        files = [self.path / name for name in names]
+        for file in (*files, self.model / "templates/*.nii.gz"):
             for part in file.parent.glob(f".{file.name}.*.part"):
                 part.unlink()
         for folder in (*self.model.glob(".saving-*"), *self.path.glob(".validation-*")):

@@ -56,7 +56,8 @@ class Start:
 
         Args:
             init: model or run folder; None to start from nothing.
-            part: `model`: encoder, prior and decoder; `encoder`: it alone, in a plain network without prior.
+            part: `model`: encoder, prior and decoder, so far as the model has them; `encoder`: it alone, in a plain
+                network without prior.
             network: shape if it starts from nothing.
             cache: what is trained on.
             other_modalities: whether the cache may have others than the model, besides some that it knows.
@@ -79,6 +80,7 @@ class Start:
             )
         state = load_file(sound_weights(init))
         state = {name.removeprefix("prism."): tensor for name, tensor in state.items()}
+        part = "encoder" if card.get("task") == "representation" else part  # all that such a model is
         shape = replace(shape, prior="none") if part == "encoder" else shape
         seen, known = tuple(card.get("training_persons", ())), tuple(card["modalities"])
         return cls(shape, patch_size, state, part, seen, card["sha256"], known)
