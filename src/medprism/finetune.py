@@ -12,6 +12,7 @@ from medprism.methods.acn import ACNLossConfig
 from medprism.methods.classification import ClassificationConfig
 from medprism.methods.distillation import DistillationConfig
 from medprism.methods.segmentation import SegmentationConfig
+from medprism.methods.template_copies import CopiesConfig
 from medprism.methods.transfer import TransferConfig
 from medprism.models.acn import ACNConfig
 from medprism.models.classifier import ClassifierConfig
@@ -47,6 +48,8 @@ def finetune_segment(
     taught_by: Path | None = None,
     distillation: DistillationConfig = DistillationConfig(),  # noqa: B008
     acn_loss: ACNLossConfig = ACNLossConfig(),  # noqa: B008
+    templates: Path | None = None,
+    copies: CopiesConfig = CopiesConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 300,
@@ -78,6 +81,9 @@ def finetune_segment(
         taught_by: model or run folder of the student's teacher.
         distillation: what a student learns from its teacher.
         acn_loss: the objective of ACN.
+        templates: model or run folder with templates, e.g. of `medprism pretrain --config brainmvp`; they stay as they
+            are and fill the channels of absent scans, in training and in use.
+        copies: with templates, of which each sub-volume is seen in two copies.
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
         epochs: length of the training.
@@ -110,6 +116,8 @@ def finetune_segment(
             taught_by=taught_by,
             distillation=distillation,
             acn_loss=acn_loss,
+            templates=templates,
+            copies=copies,
         ),
         segmentation=segmentation,
         patches=patches,
@@ -135,6 +143,8 @@ def finetune_classify(
     classification: ClassificationConfig = ClassificationConfig(),  # noqa: B008
     classifier: ClassifierConfig = ClassifierConfig(),  # noqa: B008
     network: NetworkConfig = NetworkConfig(),  # noqa: B008
+    templates: Path | None = None,
+    copies: CopiesConfig = CopiesConfig(),  # noqa: B008
     patches: PatchConfig = PatchConfig(),  # noqa: B008
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 100,
@@ -157,6 +167,9 @@ def finetune_classify(
         classification: the objective: what is added to the cross-entropy and which subsets are drawn.
         classifier: from the representations of several scans to classes.
         network: backbone and prior, for a start from nothing.
+        templates: model or run folder with templates, e.g. of `medprism pretrain --config brainmvp`; they stay as they
+            are and stand for absent scans, in training and in use.
+        copies: with templates, of which each sub-volume is seen in two copies.
         patches: what an epoch is made of.
         optimiser: AdamW and its schedule.
         epochs: length of the training.
@@ -180,6 +193,8 @@ def finetune_classify(
         classification=classification,
         classifier=classifier,
         network=network,
+        templates=templates,
+        copies=copies,
         patches=patches,
         optimiser=optimiser,
         epochs=epochs,

@@ -118,6 +118,7 @@ def _of_model(card: Mapping[str, Any]) -> dict[str, Any]:
         "modalities": card["modalities"],
         "takes": card.get("sources"),
         "makes": card.get("makes"),
+        "absent scans": f"filled by {card['fill']}" if card.get("fill") else None,
         "regions": list(card.get("regions", ())),
         "classes": list(card["classes"]) if card.get("task") == "classification" else None,
         "network": card["architecture"].get("network"),

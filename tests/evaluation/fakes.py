@@ -126,7 +126,7 @@ class FakeOutliner:
         self.classes = tuple(cache.labels.values())
         self.card = {**FakeModel(cache, None).card, "task": "segmentation"}
 
-    def predict(self, images, present, foreground=None):
+    def predict(self, images, present, foreground=None, affine=None):
         assert not images[~present].any()
         assert foreground.shape == images.shape[1:]
         given = tuple(name for name, here in zip(self.modalities, present, strict=True) if here)

@@ -24,7 +24,7 @@ class Doctor:
         self.path, self.classes, self.calls = path, tuple(CLASSES), []
         self.card = {**FakeModel(cache, None).card, "task": "classification", "classes": CLASSES}
 
-    def predict(self, images, present, foreground=None):
+    def predict(self, images, present, foreground=None, affine=None):
         assert not images[~present].any()
         assert foreground.shape == images.shape[1:]
         self.calls.append(tuple(present.tolist()))

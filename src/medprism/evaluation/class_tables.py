@@ -25,6 +25,8 @@ def print_classification(results: Results, console: Console) -> None:
     )
     if warning := caution(head["split"]):
         console.print(warning, style="bold red")
+    if fill := head.get("fill"):
+        console.print(fill)
     console.print(subset_table(results))
     console.print(means_table(results))
     console.print("AUC and F1: mean over classes; majority: tells how frequent classes were in training", style="dim")

@@ -17,7 +17,7 @@ from rich.console import Console
 from medprism.errors import UserError
 from medprism.evaluation.class_summaries import PROTOCOL, Told, summarise_classes
 from medprism.evaluation.class_tables import print_classification
-from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
+from medprism.evaluation.folder import evaluation_folder, head, named, refuse_existing, require_fit, tracked
 from medprism.evaluation.results import METRICS, Results, Score, write_scores
 from medprism.evaluation.subsets import Subset, chosen, scorable, spelled
 
@@ -41,8 +41,9 @@ class ClassPredictor(Protocol):
         images: NDArray[np.float32],
         present: NDArray[np.bool_],
         foreground: NDArray[np.bool_] | None = None,
+        affine: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """How likely each class is, (K,), from the present ones of (M, X, Y, Z)."""
+        """How likely each class is, (K,), from the present ones of (M, X, Y, Z); voxel -> world mm is `affine`."""
         ...
 
 
@@ -160,7 +161,8 @@ def _predictions(
         if not (np.array(entry.present) | ~given).all():
             continue
         alone = np.where(given[:, None, None, None], images, np.float32(0))  # what is not given cannot be read
-        likely = model.predict(alone, given, np.asarray(foreground[given].any(axis=0)))
+        with named(entry.subject):
+            likely = model.predict(alone, given, np.asarray(foreground[given].any(axis=0)), affine=entry.affine)
         if likely.shape != (len(model.classes),) or not np.isfinite(likely).all():
             raise UserError(
                 f"{entry.subject}: expected {len(model.classes)} finite probabilities from the model, got "

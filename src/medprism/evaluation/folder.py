@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from medprism.data.cache import Cache, Entry
 
 CARD, LOG = "model.json", "log.csv"
+FILLED = "absent scans are filled by templates"
 FILES = (PER_SUBJECT, SUBJECTS, SLICES, REPRESENTATION, CARD, LOG)  # beside metrics.json, which is written last
 
 
@@ -104,6 +105,7 @@ def head(
         "subjects": len(entries),
         "persons": len({entry.person for entry in entries}),
         "limit": limit,
+        "fill": FILLED if card.get("fill") else None,
         "recipe": {name: plain(cache.recipe.normalisers[name].to_dict()) for name in cache.modalities},
     }
 
@@ -144,6 +146,19 @@ def evaluation_folder(out: Path, card: Mapping[str, Any], model: Path | None, ca
 def tracked(entries: Sequence[Entry], what: str, console: Console) -> Iterable[Entry]:
     """The subjects, with a bar where somebody watches."""
     return track(entries, what, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def named(subject: str) -> Iterator[None]:
+    """Errors of what is done with a subject begin with its name.
+
+    Raises:
+        UserError: what the block raised.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{subject}: {error}") from error
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medprism.errors import UserError
 from medprism.evaluation.detection import detection
+from medprism.evaluation.folder import named
 from medprism.evaluation.overlap import Mask, dice, hd95
 from medprism.evaluation.results import Score
 from medprism.evaluation.slices import SliceStore
@@ -43,8 +44,12 @@ class SegPredictor(Protocol):
         present: NDArray[np.bool_],
         foreground: NDArray[np.bool_] | None = None,
         given: NDArray[np.bool_] | None = None,
+        affine: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
-        """How likely each class is, (K, X, Y, Z), from the present ones of (M, X, Y, Z), or those of them `given`."""
+        """How likely each class is, (K, X, Y, Z), from the present ones of (M, X, Y, Z), or those of them `given`.
+
+        `affine` (4, 4), voxel -> world mm, is for models that know what is where.
+        """
         ...
 
 
@@ -111,10 +116,11 @@ class SubsetScorer:
     ) -> Labels:
         seen = np.asarray(foreground[given].any(axis=0))
         if self.model.card.get("leaks"):  # shows what the published setting does; every table says so
-            likely = self.model.predict(images, np.array(entry.present), seen, given)
+            likely = self.model.predict(images, np.array(entry.present), seen, given, affine=entry.affine)
         else:
             alone = np.where(given[:, None, None, None], images, np.float32(0))  # what is not given cannot be read
-            likely = self.model.predict(alone, given, seen)
+            with named(entry.subject):
+                likely = self.model.predict(alone, given, seen, affine=entry.affine)
         wanted = (len(self.values), *images.shape[1:])
         if likely.shape != wanted or not np.isfinite(likely).all():
             raise UserError(

@@ -38,6 +38,8 @@ def print_segmentation(results: Results, console: Console) -> None:
         console.print(warning, style="bold red")
     if leak := head.get("leak"):
         console.print(leak, style="bold red")
+    if fill := head.get("fill"):
+        console.print(fill)
     for metric in NAMES:
         console.print(means_table(results, metric))
     for method in methods_of(results):

@@ -91,6 +91,7 @@ class ClassificationModel(Trained):
         images: NDArray[np.float32],
         present: NDArray[np.bool_],
         foreground: NDArray[np.bool_] | None = None,
+        affine: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
         """How likely each class is for one prepared subject.
 
@@ -99,13 +100,18 @@ class ClassificationModel(Trained):
             present: (M,) bool.
             foreground: (X, Y, Z) bool, windows count by how much of it they hold; None means wherever a present scan
                 differs from its border.
+            affine: (4, 4) voxel -> world mm; of need where templates fill absent scans, else not looked at.
 
         Returns:
             (K,) float32, softmax of what the head makes of the mean over windows; the sum is 1.
+
+        Raises:
+            UserError: templates are to fill absent scans, but there is no affine, or scans reach beyond them.
         """
         volume, here = tensors(images, present)
         where = None if foreground is None else torch.from_numpy(np.require(foreground, np.bool_, ["C", "W"]))
-        made: NDArray[np.float32] = self._predict(volume, here, where, border(volume, here)).numpy()
+        subject = self._filled((volume, here, where, border(volume, here)), affine)
+        made: NDArray[np.float32] = self._predict(*subject).numpy()
         return made
 
     def classify(
@@ -118,11 +124,12 @@ class ClassificationModel(Trained):
             progress: called with the part done, 0 to 1.
 
         Raises:
-            UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
+            UserError: unknown names, a file that is no sound scan, scans in different spaces or beyond the templates
+                that fill absent ones, no foreground.
         """
         started = time.perf_counter()
         case = self.case(images, None)
-        likely = self._predict(*case.tensors, progress).tolist()
+        likely = self._predict(*self._filled(case.tensors, case.volume.grid.affine), progress).tolist()
         result = Classification(dict(zip(self.classes, likely, strict=True)), {})
         told = {
             "Class": result.likeliest,

@@ -74,6 +74,7 @@ class SegmentationModel(Trained):
         present: NDArray[np.bool_],
         foreground: NDArray[np.bool_] | None = None,
         given: NDArray[np.bool_] | None = None,
+        affine: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float32]:
         """How likely each class is in each voxel of one prepared subject.
 
@@ -84,14 +85,21 @@ class SegmentationModel(Trained):
                 its border.
             given: (M,) bool, what the network is told to be given; None means `present`. A network that `leaks` sees
                 the other present scans all the same, which is what it is evaluated for.
+            affine: (4, 4) voxel -> world mm; of need where templates fill absent scans, else not looked at.
 
         Returns:
             (K, X, Y, Z) float32, softmax of each window's output, blended over windows; the sum over classes is 1.
+
+        Raises:
+            UserError: templates are to fill absent scans, but there is no affine, or scans reach beyond them.
         """
         volume, here = tensors(images, present)
         where = None if foreground is None else torch.from_numpy(np.require(foreground, np.bool_, ["C", "W"]))
         told = None if given is None else torch.from_numpy(np.require(given, np.bool_, ["C", "W"]))
-        made: NDArray[np.float32] = self._predict(volume, here, where, border(volume, here), given=told).numpy()
+        if told is not None and self.filling is not None:
+            here, told = here & told, None  # what is not given is filled
+        subject = self._filled((volume, here, where, border(volume, here)), affine)
+        made: NDArray[np.float32] = self._predict(*subject, given=told).numpy()
         return made
 
     def segment(
@@ -114,12 +122,14 @@ class SegmentationModel(Trained):
             progress: called with the part done, 0 to 1.
 
         Raises:
-            UserError: unknown names, a file that is no sound scan, scans in different spaces, no foreground.
+            UserError: unknown names, a file that is no sound scan, scans in different spaces or beyond the templates
+                that fill absent ones, no foreground.
         """
         started = time.perf_counter()
         checked(small or {}, self.regions)
         case = self.case(images, reference)
-        array, kept = self._on_grid(self._predict(*case.tensors, progress).numpy(), case, probabilities)
+        subject = self._filled(case.tensors, case.volume.grid.affine)
+        array, kept = self._on_grid(self._predict(*subject, progress).numpy(), case, probabilities)
         raw = None
         if small:
             raw, array = array, drop_small(array, small, self.regions, voxel_mm3=voxel_mm3(case.grid))

@@ -25,7 +25,7 @@ def one_subject(model: SubsetModel, job: Job) -> None:
     """Each modality of the model, given or absent; how good the result is to be with what is given."""
     scans = Table("modality", "", title=title(model.card), title_justify="left")
     for name in model.modalities:
-        scans.add_row(name, f"given: {escape(job.images[name].name)}" if name in job.images else "absent")
+        scans.add_row(name, f"given: {escape(job.images[name].name)}" if name in job.images else _absent(model))
     console = Console(highlight=False)
     console.print(scans)
     of, given = _measure(model), " ".join(job.images)
@@ -44,7 +44,7 @@ def one_subject(model: SubsetModel, job: Job) -> None:
 def whole_cohort(model: SubsetModel, cohort: Cohort, jobs: Sequence[Job]) -> None:
     """Each subset of given scans: how many subjects have it, what is absent, how good the result is to be."""
     heading = f"{_measure(model)} to expect"
-    table = Table("subjects", "given", "absent", heading, title=title(model.card), title_justify="left")
+    table = Table("subjects", "given", _absent(model), heading, title=title(model.card), title_justify="left")
     for given, count in Counter(tuple(job.images) for job in jobs).most_common():
         found = model.expected(given) or {}
         told = "\n".join(f"{escape(name)} {row['mean']:.3g}{interval(row)}" for name, row in found.items())
@@ -69,6 +69,10 @@ def classes(result: Path) -> None:
 
 def _found(items: Sequence[str]) -> None:
     Console(highlight=False).print(f"Found: {escape(', '.join(items))}", soft_wrap=True)
+
+
+def _absent(model: SubsetModel) -> str:
+    return "absent" if model.filling is None else "absent, filled by templates"
 
 
 def _measure(model: SubsetModel) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from medprism.inference.inputs import Image, choose_reference, read_scans
 from medprism.inference.windows import slide_embed
 from medprism.io.grid import Grid
 from medprism.io.nifti import Scan
+from medprism.models.filling import filling_of
 from medprism.models.folder import find_model, load_card, load_model
 
 VERBS = {
@@ -34,6 +35,10 @@ VERBS = {
     "representation": "finetune --init first, or medprism evaluate --representation",
 }
 """Task of a model -> the command that uses it."""
+
+
+Prepared = tuple[Tensor, Tensor, Tensor | None, Tensor]
+"""(M, X, Y, Z) images, (M,) present, (X, Y, Z) foreground of any scan if it is known, (M,) background."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +84,7 @@ class Trained:
         recipe: how scans are prepared, the same as for training.
         typical_scales: modality -> its median normalisation in training.
         runner: the network on its device.
+        filling: templates that stand where a scan is absent; None for a model that takes it as absent.
     """
 
     task: ClassVar[str]
@@ -96,6 +102,7 @@ class Trained:
         self.recipe = Recipe.from_dict({"reference": None, "margin": 4, **card})
         self.typical_scales = {name: Scale.from_dict(scale) for name, scale in card["typical_scales"].items()}
         self.patch_size: tuple[int, ...] = tuple(card["patch_size"])
+        self.filling = filling_of(card, path)
         self.runner = Runner(network, choose_device(device), precision)
         if self.runner.device.type == "cpu":  # small windows keep a processor busier several at once
             self.runner.batch = min(8, max(1, 64**3 // math.prod(self.patch_size)))
@@ -167,12 +174,45 @@ class Trained:
         preferred = choose_reference(asked, given, self.recipe.reference)
         return replace(self.recipe, reference=preferred).reference_of(given)
 
+    def absent(self, given: Collection[str]) -> list[str]:
+        """The modalities that it may be given and is not, of canonical names given."""
+        return [name for name in self.takes if name not in given]
+
+    def _filled(self, subject: Prepared, affine: NDArray[np.float64] | None) -> Prepared:
+        """A prepared subject whose absent scans are filled by templates, if the model has them.
+
+        What is foreground stays what the given scans show: a template has one too, but nobody's.
+
+        Args:
+            subject: as `Case.tensors` has it; without foreground it is found here.
+            affine: (4, 4) voxel -> world mm.
+
+        Raises:
+            UserError: there is no affine, or the scans reach beyond the templates.
+        """
+        images, present, foreground, background = subject
+        if self.filling is None or bool(present.all()):
+            return subject
+        if affine is None:
+            raise UserError("expected the place of the scans in the world, as templates fill absent ones; give affine")
+        x, y, z = images.shape[1:]
+        place = torch.tensor(affine, dtype=torch.float64)
+        self.filling.require_cover(place, (x, y, z), "scans")
+        if foreground is None:
+            foreground = (images[present] != background[present, None, None, None]).any(dim=0)
+        images = images.clone()
+        for channel in (~present).nonzero()[:, 0]:  # one at a time: whole volumes take memory
+            images[channel] = self.filling.at(place[None], (x, y, z), channel[None])[0]
+        everything = torch.ones_like(present)
+        return images, everything, foreground, torch.where(present, background, border(images, ~present))
+
     def facts(self, case: Case) -> dict[str, Any]:
         """What the sidecars of all tasks say of how an output was made."""
         return {
             "Sources": [scan.path.name if scan.path is not None else name for name, scan in case.scans.items()],
             "SourceModalities": list(case.scans),
-            "AbsentModalities": [name for name in self.takes if name not in case.scans],
+            "AbsentModalities": self.absent(case.scans),
+            **({"FilledByTemplates": self.absent(case.scans)} if self.filling else {}),
             "ModelSHA256": self.card.get("sha256"),
             "ModelCohort": self.card.get("cohort"),
             "GeneratedBy": {"Name": "medprism", "Version": medprism.__version__},

@@ -31,6 +31,7 @@ def classification(results: Results) -> dict[str, Any]:
         "columns": [title for title, _ in columns_of(results)],
         "means": means(results),
         "unclassified": results.head["unclassified"],
+        "fill": results.head.get("fill"),
     }
 
 

@@ -58,6 +58,7 @@ def segmentation(results: Results) -> dict[str, Any]:
         "small": results.head["small"] or {},
         "unlabelled": results.head["unlabelled"],
         "leak": results.head.get("leak"),
+        "fill": results.head.get("fill"),
     }
 
 

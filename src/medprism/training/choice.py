@@ -10,6 +10,7 @@ from medprism.errors import UserError
 from medprism.methods.acn import ACNLossConfig
 from medprism.methods.distillation import DistillationConfig
 from medprism.methods.segmentation import SegmentationConfig
+from medprism.methods.template_copies import CopiesConfig
 from medprism.models.acn import ACNConfig
 from medprism.models.mmformer import MmFormerConfig
 from medprism.models.pmkl import StudentConfig, TeacherConfig
@@ -17,6 +18,7 @@ from medprism.models.prism import NetworkConfig
 from medprism.models.segmenter import SegmenterConfig
 from medprism.training import families
 from medprism.training.families import Family, MedMAPConfig
+from medprism.training.fill import Fill
 from medprism.training.start import Part, Start
 
 
@@ -34,6 +36,8 @@ class Choice:
         taught_by: a student's teacher.
         distillation: what a student learns from it.
         acn_loss: ACN's objective.
+        templates: model or run with templates for absent scans, of a prism.
+        copies: how it is trained with them.
     """
 
     init: Path | None = None
@@ -48,6 +52,8 @@ class Choice:
     taught_by: Path | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     acn_loss: ACNLossConfig = field(default_factory=ACNLossConfig)
+    templates: Path | None = None
+    copies: CopiesConfig = field(default_factory=CopiesConfig)
 
     def family(self, cache: Cache, segmentation: SegmentationConfig) -> Family:
         """The network that is chosen.
@@ -70,7 +76,8 @@ class Choice:
             return families.student(self.student, self.distillation, self.taught_by, cache)
         if self.acn is not None:
             return families.acn(self.acn, self.acn_loss, self.medmap, cache)
-        return families.prism(Start.of(self.init, self.part, self.network, cache), self.segmenter)
+        fill = Fill.of(self.templates, self.copies, cache)
+        return families.prism(Start.of(self.init, self.part, self.network, cache), self.segmenter, fill)
 
     def _check(self, segmentation: SegmentationConfig) -> None:
         named = [name for name in ("mmformer", "teacher", "student", "acn") if getattr(self, name) is not None]
@@ -79,6 +86,8 @@ class Choice:
         chosen = named[0] if named else "a prism"
         if named and self.init is not None:
             raise UserError(f"expected no --init with {chosen}, which starts from nothing, got {self.init}")
+        if named and (self.templates is not None or self.copies != CopiesConfig()):
+            raise UserError(f"expected templates with a prism, got them with {chosen}; leave --templates out")
         if named and (self.part, self.segmenter, self.network) != ("model", SegmenterConfig(), NetworkConfig()):
             raise UserError(f"expected no options of a prism (part, segmenter, network) with {chosen}; leave them out")
         if named and segmentation != SegmentationConfig(full=segmentation.full):

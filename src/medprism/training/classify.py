@@ -10,11 +10,14 @@ from typing import Any, cast
 from medprism.data.cache import Cache, Entry
 from medprism.errors import UserError, expect
 from medprism.methods.classification import Classification, ClassificationConfig
+from medprism.methods.template_copies import CopiesConfig
+from medprism.methods.template_training import TemplateClassification
 from medprism.models.classifier import Classifier, ClassifierConfig
 from medprism.models.prism import NetworkConfig
 from medprism.training.card import common
+from medprism.training.fill import Fill
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
-from medprism.training.module import OptimiserConfig
+from medprism.training.module import Objective, OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
 from medprism.training.run import Resume, plain
 from medprism.training.start import Part, Start
@@ -29,6 +32,8 @@ def train_classification(
     classification: ClassificationConfig,
     classifier: ClassifierConfig,
     network: NetworkConfig,
+    templates: Path | None,
+    copies: CopiesConfig,
     patches: PatchConfig,
     optimiser: OptimiserConfig,
     epochs: int,
@@ -45,8 +50,10 @@ def train_classification(
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     cache = Cache.open(data)
-    start = Start.of(init, part, network, cache)
+    start, fill = Start.of(init, part, network, cache), Fill.of(templates, copies, cache)
     training, validation = cache.subjects("training"), cache.subjects("validation")
+    if fill is not None:
+        fill.check(training, validation, patches.size, classification.full)
     classes = named_classes(cache.classes, training, validation)
     config: dict[str, Any] = {
         "task": "classification",
@@ -57,6 +64,7 @@ def train_classification(
         "classification": plain(classification),
         "classifier": plain(classifier),
         "network": plain(start.network),
+        **(fill.settings if fill else {}),
         "patches": plain(patches),
         "optimiser": plain(optimiser),
         "epochs": epochs,
@@ -75,19 +83,24 @@ def train_classification(
     def card(shipped: Classifier, score: float) -> dict[str, Any]:
         return {
             "task": "classification",
-            **common(cache, shipped, shipped.prism, config, seen=start.seen),
+            **common(cache, shipped, shipped.prism, config, seen=(*start.seen, *(fill.seen if fill else ()))),
             "patch_size": list(patches.size),
             "classes": classes,
             "initialised_from": start.identity,
             "validation_balanced_accuracy": score,
+            **(fill.card if fill else {}),
         }
 
     values = list(classes.values())
     trained, validated = ([_count(entries)[value] for value in values] for entries in (training, validation))
+    task = Classification(classification, values, trained, validated, cache.modalities, seed)
+    objective: Objective = task
+    if fill is not None:
+        objective = TemplateClassification(task, fill.copies(seed), fill.config.consistency)
     plan = Plan(
         title="fine-tuning",
         network=model,
-        objective=Classification(classification, values, trained, validated, cache.modalities, seed),
+        objective=objective,
         loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"]),
         optimiser=optimiser,
         epochs=epochs,
@@ -95,6 +108,7 @@ def train_classification(
         config=config,
         card=lambda shipped, score: card(cast(Classifier, shipped), score),
         trainer=trainer,
+        beside=None if fill is None else fill.beside,
     )
     return fit(plan, out, resume=resume, force=force)
 

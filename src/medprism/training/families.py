@@ -18,12 +18,14 @@ from medprism.methods.alignment import Alignment, AlignmentConfig
 from medprism.methods.distillation import Distillation, DistillationConfig, TeacherObjective
 from medprism.methods.mmformer import MmFormerLoss
 from medprism.methods.segmentation import Segmentation
+from medprism.methods.template_training import TemplateSegmentation
 from medprism.models.acn import ACN, ACNConfig
 from medprism.models.folder import load_model
 from medprism.models.mmformer import MmFormer, MmFormerConfig
 from medprism.models.modality_encoder import EncoderConfig
 from medprism.models.pmkl import Student, StudentConfig, Teacher, TeacherConfig
 from medprism.models.segmenter import Segmenter, SegmenterConfig
+from medprism.training.fill import Fill
 from medprism.training.module import Objective
 from medprism.training.patches import check_size
 from medprism.training.run import plain
@@ -96,6 +98,7 @@ class Family:
         seen: digests of the persons that weights or targets come from.
         idle: whether some parameters have no gradient in some steps.
         needs: modalities that every training subject must have.
+        fill: templates for absent scans, if any.
     """
 
     settings: dict[str, Any]
@@ -105,6 +108,7 @@ class Family:
     seen: tuple[str, ...] = ()
     idle: bool = False
     needs: tuple[str, ...] = ()
+    fill: Fill | None = None
 
     def trained_on(self, entries: list[Entry]) -> list[Entry]:
         """The subjects that have all that is needed.
@@ -124,8 +128,8 @@ class Family:
         return found
 
 
-def prism(start: Start, segmenter: SegmenterConfig) -> Family:
-    """PUIR's: a prism with classes for modalities in its output (Algorithm 2)."""
+def prism(start: Start, segmenter: SegmenterConfig, fill: Fill | None = None) -> Family:
+    """PUIR's: a prism with classes for modalities in its output (Algorithm 2); with templates as BrainMVP's."""
 
     def network(cache: Cache, classes: int, size: Size) -> Segmenter:
         made = Segmenter(start.network, segmenter, len(cache.modalities), classes, start.patch_size or size)
@@ -138,13 +142,19 @@ def prism(start: Start, segmenter: SegmenterConfig) -> Family:
         "part": start.part if start.identity else None,
         "segmenter": plain(segmenter),
         "network": plain(start.network),
+        **(fill.settings if fill else {}),
     }
+
+    def objective(task: Segmentation, _: nn.Module) -> Objective:
+        return task if fill is None else TemplateSegmentation(task, fill.copies(task.seed), fill.config.consistency)
+
     return Family(
         settings,
         network,
-        objective=lambda task, _: task,
-        card={"initialised_from": start.identity},
-        seen=start.seen,
+        objective,
+        card={"initialised_from": start.identity, **(fill.card if fill else {})},
+        seen=(*start.seen, *(fill.seen if fill else ())),
+        fill=fill,
         # Where every sub-volume of a batch is seen through one scan, nothing is weighed and the gates have no gradient.
         idle=(segmenter.combine, segmenter.fusion) == ("fused", "gates"),
     )

@@ -47,6 +47,8 @@ def train_segmentation(
     cache = Cache.open(data)
     family = choice.family(cache, segmentation)
     training = family.trained_on(share_of(cache.subjects("training"), fraction, seed))
+    if family.fill is not None:
+        family.fill.check(training, cache.subjects("validation"), patches.size, segmentation.full)
     classes, voxels = label_voxels(cache, training)
     regions = cache.regions or {name: [value] for name, value in cache.labels.items() if value}
     config: dict[str, Any] = {
@@ -92,6 +94,7 @@ def train_segmentation(
         config=config,
         card=card,
         trainer=trainer,
+        beside=None if family.fill is None else family.fill.beside,
     )
     return fit(plan, out, resume=resume, force=force)
 
