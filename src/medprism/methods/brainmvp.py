@@ -99,7 +99,7 @@ class BrainMVP(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        self.metric, self.unit, self.many_passes = "psnr", "dB", False
+        self.metric, self.unit, self.many_passes, self.scores_trained = "psnr", "dB", False, True
         templates.index(modalities)  # each must have one
         self.config, self.templates = config, templates
         self.copier = Copier(config.mask, modalities, seed)

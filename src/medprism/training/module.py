@@ -61,7 +61,9 @@ class Objective(Protocol):
         many_passes: whether a step calls `backward` several times.
 
     An objective may moreover have `unregularised`, parameters that are trained without weight decay and outside the
-    clipping of gradients, and `unregularised_rate`, by what their learning rate is larger (1 if it has none).
+    clipping of gradients, and `unregularised_rate`, by what their learning rate is larger (1 if it has none); and
+    `scores_trained`, that its scores are of the network as it is trained, not of the running average of its weights:
+    parts of the objective that go with the network, such as a decoder, have no such average.
     """
 
     metric: str
@@ -158,7 +160,8 @@ class Training(L.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The objective's score of one subject's crops."""
-        scores = self.objective.scores(self.shipped, batch)
+        trained = getattr(self.objective, "scores_trained", False)
+        scores = self.objective.scores(self.network if trained else self.shipped, batch)
         if len(scores):
             name = f"val/{self.objective.metric}"
             self.log(name, scores.mean(), batch_size=len(scores), on_epoch=True, sync_dist=self._parallel)
