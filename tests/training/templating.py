@@ -21,12 +21,14 @@ def around(cache: Path, names: tuple[str, ...], spacing: float = 2.0, seed: int 
     return templates
 
 
-def template_run(cache: Path, out: Path, templates: Templates, network: NetworkConfig, **card) -> Path:
-    """A run folder with a network of that shape, fresh, and templates."""
+def template_run(cache: Path, out: Path, templates: Templates | None, network: NetworkConfig, **card) -> Path:
+    """A run folder with a network of that shape, fresh, and templates, if any."""
     torch.manual_seed(0)
     opened = Cache.open(cache)
     prism = Prism(network, len(opened.modalities), (16, 16, 16), outputs=0)
-    told = {**common(opened, prism, prism, {}), "task": "representation", "templates": templates.identity}
+    told = {**common(opened, prism, prism, {}), "task": "representation"}
+    if templates is not None:
+        told["templates"] = templates.identity
+        templates.save(out / "model" / FOLDER, force=True)
     save_model(out / "model", prism, {**told, **card})
-    templates.save(out / "model" / FOLDER, force=True)
     return out

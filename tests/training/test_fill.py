@@ -199,7 +199,7 @@ def test_masks_are_checked_where_they_are_used(templated, labelled, tmp_path):
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_is_made(labelled, templated, tmp_path, capsys, words, told):
-    plain = template_run(labelled, tmp_path / "plain", around(labelled, MODALITIES), SHAPE, templates=None)
+    plain = template_run(labelled, tmp_path / "plain", None, SHAPE)
     given = words.format(plain=plain, templated=templated).split()
     command = ["finetune", "segment", "--data", str(labelled), "--out", str(tmp_path / "run")]
     assert main([*command, *(WORDS if "mmformer" not in words else WORDS[2:-1]), *given]) == 2
