@@ -49,6 +49,15 @@ def test_a_pretraining_is_run_once_for_all_that_start_from_it():
     assert jobs[4].arguments["puir"].invariance == 0
 
 
+def test_templates_are_those_of_the_variants_own_pretraining():
+    jobs = queue({"filled": {PRETRAIN: {}, SEGMENT: {"templates": PRETRAIN}}, "plain": {PRETRAIN: {}, SEGMENT: {}}})
+    pretrained = Path("out/filled/seed-0/pretrain")
+    found = [(job.arguments["init"], job.arguments["templates"]) for job in jobs if job.verb == SEGMENT]
+    assert found == [(pretrained, pretrained), (pretrained, None)]
+    [elsewhere] = queue({"filled": {SEGMENT: {"templates": "run"}}})
+    assert elsewhere.arguments["templates"] == Path("run")
+
+
 def test_each_seed_is_pretrained_unless_a_variant_fixes_it():
     whole = {PRETRAIN: {}, SEGMENT: {}}
     jobs = queue({"whole": whole}, seeds=(0, 1))

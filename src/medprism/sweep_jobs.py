@@ -19,6 +19,8 @@ STAGES = (PRETRAIN, TEACHER, SEGMENT)
 segment` too; what is behind it is its student."""
 HANDED_ON = {PRETRAIN: "init", TEACHER: "taught_by"}
 """The option of the next stage that takes the run of a stage."""
+TEMPLATES = "templates"
+"""The option that takes it besides where a variant says `templates: pretrain`."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,14 @@ def queue(
                 last, verb = stage == chain[-1], SEGMENT if stage == TEACHER else stage
                 changes = dict(stages[stage])
                 config = changes.pop("config", base[stage])
+                if "init" in handed and changes.get(TEMPLATES) == PRETRAIN:
+                    handed[TEMPLATES] = handed["init"]
+                    del changes[TEMPLATES]
                 words = [f"--config={config}", f"--data={data}", "--out=.", f"--seed={seed}", *common]
                 words += [f"--{option}={_typed(value)}" for option, value in changes.items()]
                 arguments = {**parse(parsers[verb], verb, words), **handed}
                 arguments["out"] = place / ("run" if last else stage)
-                handed = {}
+                handed = dict[str, Path]()
                 if stage in HANDED_ON:
                     run = made.setdefault(repr({**arguments, "out": None}), arguments["out"])
                     handed = {HANDED_ON[stage]: run}
