@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
+from torch.optim.swa_utils import AveragedModel
 
 import medprism
 from medprism.cli import main
@@ -152,7 +153,7 @@ def stopping(monkeypatch, at: int) -> None:
     monkeypatch.setattr(BrainMVP, "losses", counted)
 
 
-@pytest.mark.parametrize("template", ["noise", "mean"])
+@pytest.mark.parametrize("template", ["noise", pytest.param("mean", marks=pytest.mark.slow)])
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(cache, tmp_path, monkeypatch, template):
     method = replace(SMALL["brainmvp"], templates=TemplatesConfig(start=template, spacing=3.0))
     changes = {"epochs": 3, "brainmvp": method}
@@ -185,6 +186,20 @@ def test_templates_are_those_of_the_weights_that_are_shipped(cache, tmp_path):
     assert torch.equal(templates.volumes, best[NAME][order])
     model = load_file(run / "model/model.safetensors")
     assert all(torch.equal(model[name], best[f"network.{name}"]) for name in model)
+
+
+def test_the_score_is_of_the_encoder_that_the_decoder_goes_with(cache, tmp_path, monkeypatch):
+    """Shipped is the average over steps, of which the decoder has none."""
+    seen = []
+    monkeypatch.setattr(BrainMVP, "scores", lambda _, network, batch: seen.append(network) or torch.ones(1))
+    run = brainmvp(cache, tmp_path / "run", ship="last")
+    last = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    model, name = load_file(run / "model/model.safetensors"), "backbone.stem.weight"
+    assert torch.equal(last[f"averaged.module.{name}"], model[name])
+    assert not torch.equal(last[f"network.{name}"], model[name])
+    assert all(not isinstance(network, AveragedModel) for network in seen)
+    assert len({id(network) for network in seen}) == 1
+    assert torch.equal(seen[0].state_dict()[name], last[f"network.{name}"])
 
 
 @pytest.mark.slow

@@ -72,8 +72,8 @@ def _check_size(grid: Grid, fields: Sequence[Grid], modalities: int) -> None:
         )
     if times > SCATTERED:
         logger.warning(
-            "the templates' grid is %.1f times as large as the largest scan: scans of these persons hardly lie over each "
-            "other, and a template of them means little; register them to one space",
+            "the templates' grid is %.1f times as large as the largest scan: scans of these persons hardly lie over "
+            "each other, and a template of them means little; register them to one space",
             times,
         )
 
