@@ -211,7 +211,7 @@ def test_mistakes_are_told_and_leave_nothing(tmp_path):
     with pytest.raises(UserError, match=r"tumour 1\), got background 0, NCR 1"):
         run(model, cache, tmp_path / "out")
     broken = FakeOutliner(cache, lambda labels, given: labels)
-    broken.predict = lambda *about: np.full((4, *SHAPE), np.nan, np.float32)
+    broken.predict = lambda *about, **_: np.full((4, *SHAPE), np.nan, np.float32)
     with pytest.raises(UserError, match=r"test-0.*non-finite"):
         run(broken, cache, tmp_path / "out")
     seen = FakeOutliner(cache)

@@ -16,6 +16,7 @@ from medprism.methods.template_copies import CopiesConfig, TemplateCopies
 from medprism.models.filling import TEMPLATES, Filling
 from medprism.models.folder import load_card
 from medprism.models.templates import FOLDER, Templates, load_beside
+from medprism.training.card import BRAINMVP
 from medprism.training.run import plain
 from medprism.training.start import check_recipe, refuse_test_persons
 
@@ -95,7 +96,7 @@ class Fill:
     @property
     def card(self) -> dict[str, Any]:
         """What model.json says of it."""
-        return {"fill": TEMPLATES, "templates": self.templates.identity}
+        return {"fill": TEMPLATES, "templates": self.templates.identity, "citation": BRAINMVP}
 
     def beside(self, model: Path) -> None:
         """Write the templates into a model folder, all of them, so that they are the same as where they are from."""
