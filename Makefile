@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-	  --editable ".[dask]" --group dev
+	  --editable ".[dask,onnx,bundle]" --group dev
 	touch $@
 
 test: install     ## lint, types, then every test (fast and slow)

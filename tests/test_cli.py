@@ -100,7 +100,7 @@ def test_overview_and_verb_are_told_without_anything_heavy():
 def test_help_of_no_verb_waits_for_torch_but_those_that_must():
     code = (
         "import sys; from medprism.cli import main\n"
-        "for verb in 'quickstart inspect prepare synthesize segment classify evaluate report info'.split():\n"
+        "for verb in 'quickstart inspect prepare synthesize segment classify evaluate report export info'.split():\n"
         "    main([verb, '--help']); assert 'torch' not in sys.modules, verb"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -21,7 +21,8 @@ def test_version_is_there_without_anything_heavy() -> None:
 
 @pytest.mark.slow
 def test_every_module_imports_without_the_extras() -> None:
-    command = [sys.executable, str(ROOT / "tests/import_all.py"), "distributed", "dask", "pytest", "SimpleITK"]
+    hidden = ["distributed", "dask", "onnx", "onnxscript", "onnxruntime", "fire", "pytest", "SimpleITK"]
+    command = [sys.executable, str(ROOT / "tests/import_all.py"), *hidden]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     modules = len([path for path in (ROOT / "src/medprism").rglob("*.py") if path.name != "__main__.py"])

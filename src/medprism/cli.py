@@ -110,6 +110,11 @@ VERBS = {
         "make a public checkpoint a model to fine-tune from",
         "medprism import-weights brainmvp.pt --from brainmvp --data cache --out start",
     ),
+    "export": Verb(
+        "medprism.export.verb:export",
+        "a trained model for other programs: an ONNX graph, or a MONAI bundle",
+        "medprism export run --format onnx --out graph",
+    ),
     "info": Verb(
         "medprism.info:info",
         "what a model, a cache or a cohort file holds",

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-SPELLINGS = {"--json": "--json_output", "--from": "--origin"}
+SPELLINGS = {"--json": "--json_output", "--from": "--origin", "--format": "--file_format"}
 """Flags whose parameter has another name, as that of the flag is taken in Python."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from medprism.errors import UserError
 from medprism.io import Grid, new_scan, save_like
-from medprism.io.atomic import refuse_existing, whole_file
+from medprism.io.atomic import refuse_existing, whole_file, whole_folder
 
 
 class FullDisk(io.FileIO):
@@ -112,3 +112,44 @@ def test_refuse_existing(tmp_path):
         refuse_existing(file, force=False)
     with pytest.raises(UserError, match="got the folder"):
         refuse_existing(tmp_path, force=True)
+
+
+def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path):
+    out = tmp_path / "deep" / "out"
+    for content in ("old", "new"):
+        with whole_folder(out) as folder:
+            (folder / content).write_text(content)
+            assert not (out / content).exists()
+    assert everything(tmp_path) == ["deep", "deep/out", "deep/out/new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_folder_that_fails_leaves_nothing_new(tmp_path, error):
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "old").write_text("old")
+
+    def fail(place):
+        with whole_folder(place) as folder:
+            (folder / "half").write_text("half")
+            raise error
+
+    for place in ("out", "deep/new"):
+        with pytest.raises(error):
+            fail(tmp_path / place)
+    assert everything(tmp_path) == ["out", "out/old"]
+
+
+def test_a_folder_that_cannot_be_moved_leaves_the_older_one(tmp_path, monkeypatch):
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "old").write_text("old")
+    replace = os.replace
+
+    def full(source, target):
+        if str(source).endswith(".part"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"No space left.*free some space"), whole_folder(tmp_path / "out") as folder:
+        (folder / "new").write_text("new")
+    assert everything(tmp_path) == ["out", "out/old"]

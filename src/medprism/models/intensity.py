@@ -39,4 +39,4 @@ class IntensityTable(nn.Module):
         knots = torch.arange(KNOTS, device=x.device).view(1, -1, 1, 1, 1)
         shares = (1 - (place - knots).abs()).clamp(min=0)  # of the two knots beside each intensity
         found = torch.bmm(self.values[modality], shares.flatten(2))
-        return found.view(len(x), -1, *x.shape[2:])
+        return found.view(x.shape[0], -1, *x.shape[2:])
