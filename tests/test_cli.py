@@ -1,8 +1,8 @@
 import errno
 import inspect
-import re
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
