@@ -1,5 +1,6 @@
 """A labelled cohort and shipped sweeps, cut down to what trains in a second."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = 
 
 
 def shipped(name: str) -> dict:
-    return yaml.safe_load((CONFIGS / "sweep" / f"{name}.yaml").read_text())
+    content = yaml.safe_load((CONFIGS / "sweep" / f"{name}.yaml").read_text())
+    plain: dict = json.loads(json.dumps(content))  # what YAML's anchors share is a copy for each
+    return plain
 
 
 def tiny(name: str, folder: Path) -> Path:
@@ -52,12 +55,14 @@ def tiny(name: str, folder: Path) -> Path:
     made = {}
     for stage, config in ({"pretrain": base} if isinstance(base, str) else base).items():
         made[stage] = str(_small(stage, config, folder))
-    for stages in content["variants"].values():
+    for variant in content["variants"].values():
+        stages = {"pretrain": variant} if isinstance(base, str) else variant
         for stage, changes in stages.items():
             if isinstance(changes, dict) and "config" in changes:
                 changes["config"] = str(_small(stage, changes["config"], folder))
-            if isinstance(changes, dict) and "medmap.modality" in changes:
-                changes["medmap.modality"] = MODALITIES[-1]  # the sweeps' own is not among these
+            for option in ("medmap.modality", "puir.anchor_modality"):
+                if isinstance(changes, dict) and option in changes:
+                    changes[option] = MODALITIES[-1]  # the sweeps' own is not among these
     content["base"] = made["pretrain"] if isinstance(base, str) else made
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))  # the first variant is what others are compared with

@@ -71,7 +71,7 @@ def quickstart(
         evaluate(run, data=cache.path, out=evaluation, record=True, force=True, seed=seed, precision=fast_precision())
     console.rule("report")
     page = report([evaluation], out=out / "report.html", force=True)
-    console.print(f"[bold green]done:[/] open {page} in a browser")
+    console.print("[bold green]done:[/] open it in a browser")
     return page
 
 

@@ -20,7 +20,6 @@ from medprism.errors import UserError
 from medprism.sweep_jobs import PRETRAIN, Job, queue, require_labels, verbs
 
 EVALUATION, REPRESENTATION = "evaluation", "representation"
-WIDTH = 150  # of the tables: in a narrow terminal or a log their lines wrap, and lose no digits
 
 
 def sweep(
@@ -69,6 +68,7 @@ def sweep(
     """
     # Here, so that the help need not wait for torch.
     from medprism.data.cache import Cache
+    from medprism.evaluation.folder import WIDTH
     from medprism.evaluation.representation.run import require_persons
     from medprism.evaluation.variants import print_represented, print_variants
     from medprism.report.page import report
@@ -93,7 +93,7 @@ def sweep(
         if workers > 1:
             console.print(f"{number} of {len(jobs)} done: {job.verb}, {job.arguments['out'].relative_to(out)}")
     done = {part: {name: [Path(out) / name / f"seed-{s}" / part for s in seeds] for name in variants} for part in parts}
-    wide = Console(width=max(console.width, WIDTH))
+    wide = Console(width=max(console.width, WIDTH))  # in a narrow terminal lines wrap, and lose no digits
     for part, folders in done.items():
         (print_represented if part == REPRESENTATION else print_variants)(folders, wide)
     shown = [folder for folders in done.values() for own in folders.values() for folder in own]

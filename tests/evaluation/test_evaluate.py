@@ -6,6 +6,7 @@ import pytest
 
 from medprism.cli import main
 from medprism.data.cache import Cache
+from medprism.errors import UserError
 from medprism.evaluation.evaluate import evaluate
 from medprism.inference import trained
 from medprism.inference.model import Model
@@ -47,6 +48,14 @@ def test_the_task_of_the_model_decides(task, tmp_path, name):
     assert written["metrics"]["split"] == "test"
 
 
+def test_a_folder_of_something_else_is_left_alone(task, tmp_path):
+    task("segmentation")
+    (tmp_path / "cohort.json").write_text("{}")
+    with pytest.raises(UserError, match=r"expected a folder for an evaluation, got .* with cohort\.json in it"):
+        evaluate(tmp_path / "model", data=tmp_path, out=tmp_path, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort.json"]
+
+
 def test_recorded_rows_are_found_by_what_is_given(task, tmp_path):
     written = task("segmentation", holes=True)
     evaluate(tmp_path / "model", data=tmp_path, out=tmp_path / "out", record=True)
@@ -71,7 +80,7 @@ def test_recorded_rows_are_found_by_what_is_given(task, tmp_path):
         ),
         ("transfer", ["--small.ET", "500"], "--small with a model for segmentation"),
         ("transfer", ["--detection"], "--detection with a model for segmentation"),
-        ("transfer", ["--representation", "--subsets", "t1n"], "got one for representation"),
+        ("transfer", ["--representation", "--subsets", "t1n"], "got it with --representation"),
         ("singing", [], "expected a model for transfer, segmentation or classification, got one for singing"),
     ],
 )

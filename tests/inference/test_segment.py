@@ -56,6 +56,20 @@ def test_one_subject_by_files(tmp_path, model, scan, capsys):
     assert "bright" not in shown.split("Found")[0]
 
 
+def test_one_file_is_not_two_scans(tmp_path, model, scan):
+    with pytest.raises(UserError, match=r"a file for each scan, got .* for both t1n and t2w"):
+        segment(model, out=tmp_path / "out.nii.gz", image={"t1n": scan, "t2w": scan.parent / "." / scan.name})
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_a_training_that_has_not_ended_is_told(tmp_path, model, scan, caplog):
+    for name, said in (("config.yaml", True), ("done", False)):
+        (model / name).write_text("")
+        caplog.clear()
+        segment(model, out=tmp_path / f"{name}.nii.gz", image={"t1n": scan})
+        assert ("has not ended" in caplog.text) == said
+
+
 def test_a_subset_that_was_not_evaluated_is_told(tmp_path, model, scan, capsys):
     segment(model, image={"t2f": scan}, out=tmp_path / "seg.nii.gz")
     assert "Dice to expect from t2f: not evaluated" in capsys.readouterr().out

@@ -204,6 +204,9 @@ def test_a_class_that_is_never_seen_is_named():
     training = [entry("a", [[0, 1, 1]])]
     with pytest.raises(UserError, match="every class in the training labels, got none of core; take it out"):
         label_voxels(splits(training, [entry("b", [[0, 4, 1]])]), training)
+    more = [*training, entry("c", [[4]])]
+    with pytest.raises(UserError, match="these are 1 of 2 subjects: give a larger --fraction"):
+        label_voxels(splits(more, training), training)
 
 
 def test_a_share_of_the_labels_is_of_persons_and_nested():

@@ -116,7 +116,7 @@ def test_the_shape_may_be_given_again_but_no_other(tmp_path, cache):
     shape = replace(SHAPE, prior="token")
     model = saved(tmp_path / "model", cache, shape)
     assert Start.of(model, "model", shape, cache).network == shape
-    with pytest.raises(UserError, match=r"expected the shape of .*got another by --network .*; leave --network out"):
+    with pytest.raises(UserError, match=r"by --network: .*prior channel instead of token; leave --network out"):
         Start.of(model, "model", SHAPE, cache)
 
 

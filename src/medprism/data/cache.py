@@ -162,9 +162,15 @@ def read_index(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"expected the index of a prepared cohort, got {error} in {path / INDEX}") from error
+        if path.is_file():
+            told = f"a folder that `medprism prepare` wrote, got the file {path}; run it on the cohort file first"
+        else:
+            told = f"the index of a prepared cohort, got {error} in {path / INDEX}; run `medprism prepare` again"
+        raise UserError(f"expected {told}") from error
     if not isinstance(index, dict) or index.get("format") != "medprism cache":
-        raise UserError(f"expected the index of a prepared cohort, got something else, {path / INDEX}")
+        raise UserError(
+            f"expected the index of a prepared cohort, got something else, {path / INDEX}; run `medprism prepare` again"
+        )
     return index
 
 

@@ -21,6 +21,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  (JSON is whatever it is; call
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"expected the file {path}, it does not exist; check the path") from None
+    except IsADirectoryError:
+        raise UserError(f"expected a cohort file, got the folder {path}; name the cohort.json in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"expected a JSON file, {path} cannot be read: {error}") from None
     except json.JSONDecodeError as error:

@@ -37,7 +37,9 @@ def subset_table(results: Results) -> Table:
     names = results.head["modalities"]
     table = plain_table("every subset, [95 % interval by person]")
     for title in (*names, "n", *NAMES.values()):
-        table.add_column(title, justify="center" if title in names else "right", no_wrap=True)
+        key = title in names  # what tells the lines apart stays, however narrow the terminal
+        least = len(title) if key else None
+        table.add_column(title, justify="center" if key else "right", no_wrap=True, min_width=least)
     rows = {(row.given, row.metric): row for row in results.select(method="model", group=ONE)}
     size = 1
     for given in dict.fromkeys(given for given, _ in rows):

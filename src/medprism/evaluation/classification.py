@@ -17,7 +17,7 @@ from rich.console import Console
 from medprism.errors import UserError
 from medprism.evaluation.class_summaries import PROTOCOL, Told, summarise_classes
 from medprism.evaluation.class_tables import print_classification
-from medprism.evaluation.folder import evaluation_folder, head, named, refuse_existing, require_fit, tracked
+from medprism.evaluation.folder import evaluation_folder, head, named, refuse_existing, require_fit, terminal, tracked
 from medprism.evaluation.results import METRICS, Results, Score, write_scores
 from medprism.evaluation.subsets import Subset, chosen, scorable, spelled
 
@@ -82,7 +82,7 @@ def evaluate_classification(
         UserError: an evaluation is there already, there is nothing to score, model and cache do not fit together, or
             the model was trained on one of the persons.
     """
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or terminal()
     refuse_existing(out, force=force)
     words = [subsets] if isinstance(subsets, str) else list(subsets)
     wanted = chosen(words, cache.modalities)

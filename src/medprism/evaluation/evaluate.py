@@ -130,7 +130,8 @@ def _refuse_others(options: Mapping[str, object], task: str) -> None:
     for name, value in options.items():
         if task not in ONLY_FOR[name] and value != usual[name]:
             fitting = " or ".join(ONLY_FOR[name])
-            raise UserError(f"expected --{name} with a model for {fitting}, got one for {task}; leave it out")
+            got = "it with --representation" if task == "representation" else f"one for {task}"
+            raise UserError(f"expected --{name} with a model for {fitting}, got {got}; leave it out")
 
 
 def _record(metrics: Path, model: Path) -> None:

@@ -24,16 +24,23 @@ from medprism.evaluation.subjects import REPRESENTATION, SUBJECTS, write_subject
 if TYPE_CHECKING:
     from medprism.data.cache import Cache, Entry
 
+WIDTH = 150
 CARD, LOG = "model.json", "log.csv"
 FILLED = "absent scans are filled by templates"
 FILES = (PER_SUBJECT, SUBJECTS, SLICES, REPRESENTATION, CARD, LOG)  # beside metrics.json, which is written last
 
 
+def terminal() -> Console:
+    """Where tables go; in a file or a pipe they are wide, so that no column is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDTH))
+
+
 def refuse_existing(out: Path, *, force: bool) -> None:
-    """Stop before an evaluation that is there is lost.
+    """Stop before an evaluation that is there is lost, or one is strewn among the files of something else.
 
     Raises:
-        UserError: there is one and `force` is False, or the place is a file.
+        UserError: there is one and `force` is False, or the place is a file or the folder of a cohort, cache or run.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"expected a folder to write to, got the file {out}; choose another place")
@@ -41,6 +48,9 @@ def refuse_existing(out: Path, *, force: bool) -> None:
         raise UserError(
             f"expected no evaluation in {out}, but {METRICS} is there; choose another place or pass --force"
         )
+    for name in ("cohort.json", "cache.json", "config.yaml"):
+        if (out / name).exists():
+            raise UserError(f"expected a folder for an evaluation, got {out} with {name} in it; choose another --out")
 
 
 def require_fit(card: Mapping[str, Any], cache: Cache, entries: Sequence[Entry], *, split: str) -> None:

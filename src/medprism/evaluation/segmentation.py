@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from medprism.errors import UserError
-from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
+from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, terminal, tracked
 from medprism.evaluation.results import METRICS, Results, Score, write_scores
 from medprism.evaluation.slices import SLICES, SliceStore
 from medprism.evaluation.subset_scoring import PROTOCOL, SegPredictor, SubsetScorer
@@ -72,7 +72,7 @@ def evaluate_segmentation(
         UserError: an evaluation is there already, there is nothing to score, model and cache do not fit together, or
             the model was trained on one of the persons.
     """
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or terminal()
     refuse_existing(out, force=force)
     words = [subsets] if isinstance(subsets, str) else list(subsets)
     wanted = served(chosen(words, cache.modalities), model.card.get("only"), named=words != ["all"])

@@ -105,7 +105,9 @@ def subset_table(results: Results, method: str) -> Table:
     names, regions = results.head["modalities"], regions_of(results)
     table = plain_table(f"{method}: every subset, mean [95 % interval by person]")
     for title in (*names, "n", *(f"{region}\n{title}" for region in regions for title in NAMES.values())):
-        table.add_column(title, justify="center" if title in names else "right", no_wrap=True)
+        key = title in names  # what tells the lines apart stays, however narrow the terminal
+        least = len(title) if key else None
+        table.add_column(title, justify="center" if key else "right", no_wrap=True, min_width=least)
     rows = {(row.given, row.region, row.metric): row for row in results.select(method=method, group=ONE)}
     before = 1
     for given in dict.fromkeys(given for given, _, _ in rows):

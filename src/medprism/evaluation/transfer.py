@@ -16,7 +16,7 @@ from rich.console import Console
 
 from medprism.errors import UserError
 from medprism.evaluation import protocols as rules
-from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
+from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, terminal, tracked
 from medprism.evaluation.results import METRICS, Results, Score, write_scores
 from medprism.evaluation.rivals import Rivals
 from medprism.evaluation.scoring import Given, Predictor, Scorer
@@ -68,7 +68,7 @@ def evaluate_transfer(
         UserError: an evaluation is there already, there is nothing to score, model and cache do not fit together, or
             the model was trained on one of the persons.
     """
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or terminal()
     refuse_existing(out, force=force)
     entries = cache.subjects(split)[:limit]
     require_fit(model.card, cache, entries, split=split)

@@ -41,10 +41,13 @@ def read_scans(images: Mapping[str, Image], modalities: Sequence[str]) -> dict[s
     """Scans as `by_name` has them; none is read before all names are known to be right.
 
     Raises:
-        UserError: as for `by_name`, or a file that is no sound scan.
+        UserError: as for `by_name`, a file that is no sound scan, or one that is given twice.
     """
     scans: dict[str, Scan] = {}
+    files: dict[Path, str] = {}
     for name, image in by_name(images, modalities).items():
+        if not isinstance(image, Scan) and (other := files.setdefault(Path(image).resolve(), name)) != name:
+            raise UserError(f"expected a file for each scan, got {image} for both {other} and {name}; leave one out")
         scans[name] = image if isinstance(image, Scan) else read_scan(image)
         if not np.isfinite(scans[name].array).all():  # of a scan made in memory; files are checked on reading
             raise UserError(f"expected finite values in the {name} scan, got NaN or infinity; replace them")

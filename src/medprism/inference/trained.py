@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from medprism.io.grid import Grid
 from medprism.io.nifti import Scan
 from medprism.models.filling import filling_of
 from medprism.models.folder import find_model, load_card, load_model
+
+logger = logging.getLogger(__name__)
 
 VERBS = {
     "transfer": "synthesize",
@@ -121,6 +124,8 @@ class Trained:
         """
         _require_task(task_of(path), cls.task, path)
         network, card = load_model(path)
+        if (Path(path) / "config.yaml").exists() and not (Path(path) / "done").exists():
+            logger.warning("the training in %s has not ended; this is its best model so far", path)
         return cls(network, card, path=find_model(path), device=device, precision=precision)
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
 from medprism.io.atomic import refuse_existing, whole_file
 
 
@@ -31,4 +33,5 @@ def report(runs: list[Path], *, out: Path, force: bool = False) -> Path:
     text = render(read_runs([Path(run) for run in runs]))
     with whole_file(out) as file:
         file.write(text.encode())
+    Console(highlight=False).print(f"Report: {out}", soft_wrap=True)
     return out

@@ -133,8 +133,10 @@ def label_voxels(cache: Cache, training: Sequence[Entry]) -> tuple[tuple[int, ..
         assert label is not None
         counts += np.bincount(label.ravel(), minlength=len(counts))
     if never := [name for name, value in cache.labels.items() if value and not counts[value]]:
+        told = "take it out of `labels` and `regions` in the cohort file, or split the cohort anew"
+        if len(training) < (every := len(cache.subjects("training"))):
+            told = f"these are {len(training)} of {every} subjects: give a larger --fraction or more persons"
         raise UserError(
-            f"expected voxels of every class in the training labels, got none of {', '.join(never)}; take it out of "
-            "`labels` and `regions` in the cohort file, or split the cohort anew"
+            f"expected voxels of every class in the training labels, got none of {', '.join(never)}; {told}"
         )
     return classes, tuple(int(counts[value]) for value in classes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,9 +75,11 @@ class Start:
         refuse_test_persons(card, cache)
         shape, patch_size = shape_of(card)
         if network not in (NetworkConfig(), shape):
-            raise UserError(
-                f"expected the shape of {init} ({shape}), got another by --network ({network}); leave --network out"
-            )
+            ours, theirs, usual = (asdict(each) for each in (network, shape, NetworkConfig()))
+            other = [name for name in ours if ours[name] != theirs[name]]
+            given = [name for name in other if ours[name] != usual[name]]  # what is as usual was hardly asked for
+            told = ", ".join(f"{name} {ours[name]} instead of {theirs[name]}" for name in given or other)
+            raise UserError(f"expected the shape of {init}, got another by --network: {told}; leave --network out")
         state = load_file(sound_weights(init))
         state = {name.removeprefix("prism."): tensor for name, tensor in state.items()}
         part = "encoder" if card.get("task") == "representation" else part  # all that such a model is

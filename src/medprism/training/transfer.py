@@ -47,7 +47,7 @@ def train_transfer(
         UserError: data, names, start, configuration or folder do not fit together.
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
-    expect(patches.intensity == 0, "0, as the targets' intensities are what is learned", "patches.intensity", "more")
+    expect(patches.intensity == 0, "0 in a transfer, which learns intensities,", "patches.intensity", patches.intensity)
     cache = Cache.open(data)
     sources, targets = chosen(source, target, cache)
     start = Start.of(init, part, network, cache, other_modalities=True)

@@ -111,7 +111,7 @@ def test_networks_without_a_prior_have_one_map_of_each_scan(other):
     assert maps.shape[:2] == (3, 2)
     assert torch.isfinite(maps).all()
     assert torch.equal(maps[:, 0], maps[:, 1])
-    torch.testing.assert_close(alone[0], maps[1])
+    torch.testing.assert_close(alone[0], maps[1], rtol=1e-3, atol=1e-4)  # a batch of one adds up in another order
     if not isinstance(other, ACN):
         with torch.no_grad():
             torch.testing.assert_close(other.embed(images, present)[present], maps[:, 0].mean(dim=(2, 3, 4)))

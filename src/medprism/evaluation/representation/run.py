@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from medprism.errors import UserError
-from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, tracked
+from medprism.evaluation.folder import evaluation_folder, head, refuse_existing, require_fit, terminal, tracked
 from medprism.evaluation.representation import PROTOCOL, TASK
 from medprism.evaluation.representation.features import Features, bottleneck_of, gather, runner_of, turns_of
 from medprism.evaluation.representation.measure import measure
@@ -66,7 +66,7 @@ def evaluate_representation(
         UserError: an evaluation is there already, fewer than two persons, no encoder that modalities share, model and
             cache do not fit together, or the model was trained on one of the persons.
     """
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or terminal()
     refuse_existing(out, force=force)
     network, card = load_model(model)
     entries = cache.subjects(split)[:limit]
