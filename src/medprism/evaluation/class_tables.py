@@ -8,7 +8,7 @@ from rich.text import Text
 
 from medprism.evaluation.comparison import caution
 from medprism.evaluation.results import Results, Row
-from medprism.evaluation.subset_tables import columns_of, dots, interval
+from medprism.evaluation.subset_tables import columns_of, dots, dotted_table, interval
 from medprism.evaluation.subsets import ALL, ONE
 from medprism.evaluation.tables import number, plain_table
 
@@ -35,11 +35,7 @@ def print_classification(results: Results, console: Console) -> None:
 def subset_table(results: Results) -> Table:
     """A line for each subset: dots for what is given, and each number with its interval."""
     names = results.head["modalities"]
-    table = plain_table("every subset, [95 % interval by person]")
-    for title in (*names, "n", *NAMES.values()):
-        key = title in names  # what tells the lines apart stays, however narrow the terminal
-        least = len(title) if key else None
-        table.add_column(title, justify="center" if key else "right", no_wrap=True, min_width=least)
+    table = dotted_table("every subset, [95 % interval by person]", names, ("n", *NAMES.values()))
     rows = {(row.given, row.metric): row for row in results.select(method="model", group=ONE)}
     size = 1
     for given in dict.fromkeys(given for given, _ in rows):

@@ -100,14 +100,21 @@ def means_table(results: Results, metric: str) -> Table:
     return table
 
 
+def dotted_table(about: str, modalities: Sequence[str], titles: Sequence[str]) -> Table:
+    """A table without lines yet: a narrow column for each modality, whose dots tell the lines apart, then numbers."""
+    table = plain_table(about)
+    for name in modalities:  # they stay, however narrow the terminal
+        table.add_column(name, justify="center", no_wrap=True, min_width=len(name))
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
 def subset_table(results: Results, method: str) -> Table:
     """Table 11 of the paper: a line for each subset, dots for what is given, Dice with its interval, and HD95."""
     names, regions = results.head["modalities"], regions_of(results)
-    table = plain_table(f"{method}: every subset, mean [95 % interval by person]")
-    for title in (*names, "n", *(f"{region}\n{title}" for region in regions for title in NAMES.values())):
-        key = title in names  # what tells the lines apart stays, however narrow the terminal
-        least = len(title) if key else None
-        table.add_column(title, justify="center" if key else "right", no_wrap=True, min_width=least)
+    titles = ("n", *(f"{region}\n{title}" for region in regions for title in NAMES.values()))
+    table = dotted_table(f"{method}: every subset, mean [95 % interval by person]", names, titles)
     rows = {(row.given, row.region, row.metric): row for row in results.select(method=method, group=ONE)}
     before = 1
     for given in dict.fromkeys(given for given, _, _ in rows):
