@@ -38,6 +38,17 @@ def quick(monkeypatch):
     return calls
 
 
+def test_both_scanners_image_half_of_the_persons_each_as_they_would_alone(tmp_path):
+    made = {
+        name: Cohort.load(write_brain_cohort(tmp_path / name, subjects=4, spacing=8.0, scanner=name))
+        for name in ("A", "B", "both")
+    }
+    sites = {subject.subject: subject.site for subject in made["both"].subjects()}
+    assert sites == {"sub-0001": "A", "sub-0002": "A", "sub-0003": "B", "sub-0004": "B"}
+    for name, site in sites.items():
+        assert files(tmp_path / "both" / name) == files(tmp_path / site / name)
+
+
 def test_real_cohort_is_read_by_the_cohort_reader(tmp_path):
     path = write_brain_cohort(tmp_path / "out", subjects=3, spacing=6.0, scanner="B", seed=5)
     cohort = Cohort.load(path)

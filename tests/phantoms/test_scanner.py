@@ -28,5 +28,5 @@ def test_pure_tissues_are_in_the_order_that_radiologists_know(name):
 
 
 def test_unknown_scanner():
-    with pytest.raises(UserError, match="A or B, got 'C'"):
+    with pytest.raises(UserError, match="A, B or both, got 'C'"):
         scanner_preset("C")

@@ -36,13 +36,13 @@ class Bodies(Recipe):
 
     def check(self) -> None:
         """Raise UserError on a value that makes no cohort."""
-        petct_preset(self.scanner)
+        petct_preset(self.scanner_of(0))
         check_domain(self.domain)
         super().check()
 
     def make(self, index: int) -> Phantom:
         """One subject."""
-        body = body_subject(self.seed, index, self.spacing, self.domain, self.scanner)
+        body = body_subject(self.seed, index, self.spacing, self.domain, self.scanner_of(index))
         return Phantom(body.images, body.label, body.affine, int(body.label.any()), body.truth)
 
 
@@ -69,7 +69,7 @@ def write_body_cohort(
         subjects: Number of persons.
         spacing: Voxel side, mm; all scans of a person share one grid.
         domain: "torso" (neck to hips) or "head-neck" (vertex to upper chest).
-        scanner: Preset "A" or "B".
+        scanner: Preset "A" or "B", or "both" for half of the persons each, as of two hospitals.
         missing_rate: Part of the training subjects' scans to leave out at random, never a person's last one;
             validation and test subjects keep all of theirs.
         seed: Persons of the same seed and domain are the same with any spacing and scanner.

@@ -79,6 +79,10 @@ class Recipe:
         """Name of the cohort."""
         return f"phantom-{self.kind}-{self.scanner}"
 
+    def scanner_of(self, index: int) -> str:
+        """Preset that images a subject: of "both", A two subjects, then B two, as of two neighbours one has a lesion."""
+        return "AB"[index // 2 % 2] if self.scanner == "both" else self.scanner
+
     def make(self, index: int) -> Phantom:
         """One subject."""
         raise NotImplementedError
@@ -142,13 +146,13 @@ class _Brains(Recipe):
     low_grade: float = LOW_GRADE
 
     def check(self) -> None:
-        scanner_preset(self.scanner)
+        scanner_preset(self.scanner_of(0))
         if not 0 <= self.low_grade <= 1:
             raise UserError(f"expected a share from 0 to 1 of low grade, got {self.low_grade}; 0.5 makes classes even")
         super().check()
 
     def make(self, index: int) -> Phantom:
-        brain = brain_subject(self.seed, index, self.spacing, self.scanner, self.low_grade)
+        brain = brain_subject(self.seed, index, self.spacing, self.scanner_of(index), self.low_grade)
         enhances = int((brain.label == LABELS["ET"]).any())
         return Phantom(brain.images, brain.label, brain.affine, enhances, brain.truth)
 
@@ -175,7 +179,7 @@ def write_brain_cohort(
         out: Folder to make.
         subjects: Number of persons.
         spacing: Voxel side, mm.
-        scanner: Preset "A" or "B".
+        scanner: Preset "A" or "B", or "both" for half of the persons each, as of two hospitals.
         missing_rate: Part of the training subjects' scans to leave out at random, never a person's last one;
             validation and test subjects keep all of theirs.
         seed: Persons of the same seed and number are the same with any spacing and scanner.
@@ -313,7 +317,7 @@ def _make(folder: Path, recipe: Recipe, index: int) -> None:
         note = {
             "phantom": True,
             "person": recipe.person(index),
-            "scanner": recipe.scanner,
+            "scanner": recipe.scanner_of(index),
             "class": made.class_label,
             "truth": made.truth,
         }

@@ -70,7 +70,7 @@ def petct_preset(name: str) -> PetCt:
         UserError: There is none.
     """
     if name not in SCANNERS:
-        raise UserError(f"expected scanner {' or '.join(SCANNERS)}, got {name!r}; choose one of them")
+        raise UserError(f"expected scanner {', '.join(SCANNERS)} or both, got {name!r}; choose one of them")
     return SCANNERS[name]
 
 

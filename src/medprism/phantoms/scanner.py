@@ -76,5 +76,5 @@ def scanner_preset(name: str) -> Scanner:
         UserError: There is none.
     """
     if name not in SCANNERS:
-        raise UserError(f"expected scanner {' or '.join(SCANNERS)}, got {name!r}; choose one of them")
+        raise UserError(f"expected scanner {', '.join(SCANNERS)} or both, got {name!r}; choose one of them")
     return SCANNERS[name]

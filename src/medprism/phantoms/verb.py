@@ -21,7 +21,7 @@ def phantom(
     subjects: int = 32,
     spacing: float | None = None,
     domain: Literal["torso", "head-neck"] | None = None,
-    scanner: Literal["A", "B"] = "A",
+    scanner: Literal["A", "B", "both"] = "A",
     missing_rate: float = 0.0,
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     low_grade: float | None = None,
@@ -41,7 +41,8 @@ def phantom(
         subjects: number of persons.
         spacing: voxel side in mm; by default 3 for brains and 4.5 for bodies.
         domain: field of view of `body`, torso by default: neck to hips, or vertex to upper chest. `brain` takes none.
-        scanner: preset; A and B differ in noise and sharpness, and in sequences or counts, as two hospitals do.
+        scanner: preset; A and B differ in noise and sharpness, and in sequences or counts, as two hospitals do;
+            `both` images half of the persons with each.
         missing_rate: part of the training subjects' scans to leave out at random.
         fractions: parts of the persons for training, validation and test.
         low_grade: share of the tumours of `brain` that do not enhance, 0.15 by default; 0.5 makes two classes of
