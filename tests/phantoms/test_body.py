@@ -149,5 +149,5 @@ def test_domains_show_different_things():
 def test_wrong_names():
     with pytest.raises(UserError, match="domain torso or head-neck, got 'leg'"):
         body_subject(0, 0, 9.0, "leg")
-    with pytest.raises(UserError, match="scanner A or B"):
+    with pytest.raises(UserError, match="scanner A, B or both"):
         body_subject(0, 0, 9.0, "torso", "Z")

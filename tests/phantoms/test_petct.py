@@ -56,5 +56,5 @@ def test_ct_keeps_hu(cylinder):
 
 
 def test_unknown_preset():
-    with pytest.raises(UserError, match="scanner A or B, got 'C'"):
+    with pytest.raises(UserError, match="scanner A, B or both, got 'C'"):
         petct_preset("C")

@@ -80,7 +80,7 @@ class Recipe:
         return f"phantom-{self.kind}-{self.scanner}"
 
     def scanner_of(self, index: int) -> str:
-        """Preset that images a subject: of "both", A two subjects, then B two, as of two neighbours one has a lesion."""
+        """Preset that images a subject; of "both" each two neighbours, of whom one body has lesions, share one."""
         return "AB"[index // 2 % 2] if self.scanner == "both" else self.scanner
 
     def make(self, index: int) -> Phantom:
