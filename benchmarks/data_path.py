@@ -1,7 +1,7 @@
 """How many crops per second: a prepared cache against MONAI's transforms on the same scans, in the same run.
 
-    python benchmarks/data_path.py --out data_path.json
-    python benchmarks/data_path.py --cohort cohort.json --patch 64 64 32
+    python -m benchmarks data_path --out data_path.json
+    python -m benchmarks data_path --cohort cohort.json --patch 64 64 32
 
 Without a cohort, phantom brains at 1 mm are made (four scans and a label each). Every loader is asked for the same
 number of crops of the same size, images and label, of complete subjects, in one process and with all files in memory
@@ -20,13 +20,8 @@ other work on the machine comes and goes.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -35,10 +30,8 @@ import monai.data
 import monai.transforms as mt
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
+from benchmarks.common import Way, alternate, parser, publish, ratios
 from medprism.data.cache import Cache
 from medprism.data.cohort import Cohort
 from medprism.data.entry import Entry
@@ -48,7 +41,6 @@ from medprism.phantoms.cohort import write_brain_cohort
 
 Pass = Callable[[], Iterable[object]]
 PER_SUBJECT = 2  # crops of each subject in a pass, as in pre-training
-console = Console()
 
 
 def main() -> None:
@@ -61,24 +53,37 @@ def main() -> None:
             work / "scans", subjects=options.subjects, spacing=1.0, seed=options.seed
         )
         cohort = Cohort.load(path)
-        begun = time.perf_counter()
-        cache = prepare(cohort, out=work / "cache")
-        seconds = time.perf_counter() - begun
-        entries = complete(cache, tuple(options.patch))
+        entries = complete(prepare(cohort, out=work / "cache"), tuple(options.patch))
         loaders = {"medprism": ours(entries, options), **theirs(cohort, entries, options, work)}
-        rates = measure(loaders, crops=PER_SUBJECT * len(entries), passes=options.passes)
-    report(rates, entries, options, seconds, phantoms=options.cohort is None)
+        rows = measure(loaders, PER_SUBJECT * len(entries), options.rounds)
+    data = "the given cohort" if options.cohort else "phantom brains at 1 mm"
+    columns = {
+        "loader": "",
+        "crops_per_second": ".2f",
+        "medprism_is_faster_by": ".2f",
+        "least": ".2f",
+        "largest": ".2f",
+    }
+    publish(
+        "data_path",
+        options,
+        rows,
+        f"crops of {'×'.join(map(str, options.patch))}, {data}",
+        columns,
+        data=data,
+        subjects=len(entries),
+        volume=list(entries[0].shape),
+        scans_per_subject=len(entries[0].present),
+        cache_megabytes_per_subject=sum(entry.megabytes for entry in entries) / len(entries),
+    )
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohort", type=Path, help="cohort.json; without it phantom brains are made")
-    parser.add_argument("--subjects", type=int, default=4, help="number of phantoms")
-    parser.add_argument("--patch", type=int, nargs=3, default=[96, 96, 96], help="voxels along X, Y, Z")
-    parser.add_argument("--passes", type=int, default=7)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
-    return parser.parse_args()
+    made = parser(__doc__, rounds=7)
+    made.add_argument("--cohort", type=Path, help="cohort.json; without it phantom brains are made")
+    made.add_argument("--subjects", type=int, default=4, help="number of phantoms")
+    made.add_argument("--patch", type=int, nargs=3, default=[96, 96, 96], help="voxels along X, Y, Z")
+    return made.parse_args()
 
 
 def complete(cache: Cache, patch: tuple[int, int, int]) -> list[Entry]:
@@ -130,66 +135,26 @@ def theirs(cohort: Cohort, entries: list[Entry], options: argparse.Namespace, wo
     }
 
 
-def measure(loaders: dict[str, Pass], *, crops: int, passes: int) -> dict[str, list[float]]:
-    """Crops per second of each pass; a first pass is not counted."""
-    rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for number in track(range(passes + 1), "measuring", console=Console(stderr=True)):
-        for name, one_pass in loaders.items():
-            begun = time.perf_counter()
+def measure(loaders: dict[str, Pass], crops: int, rounds: int) -> list[dict[str, object]]:
+    """Crops per second of each loader over rounds; a first pass is not counted."""
+
+    def whole(one_pass: Pass) -> Way:
+        def way() -> None:
             seen = sum(1 for _ in one_pass())
-            assert seen == crops, (name, seen, crops)
-            if number:
-                rates[name].append(crops / (time.perf_counter() - begun))
-    return rates
+            assert seen == crops, (seen, crops)
 
+        return way
 
-def report(
-    rates: dict[str, list[float]], entries: list[Entry], options: argparse.Namespace, seconds: float, *, phantoms: bool
-) -> None:
-    rows = [
-        {
-            "loader": name,
-            "crops_per_second": median(values),
-            "slowest": min(values),
-            "fastest": max(values),
-            "medprism_is_faster_by": median(a / b for a, b in zip(rates["medprism"], values, strict=True)),
-        }
-        for name, values in rates.items()
-    ]
-    result = {
-        "benchmark": "data_path",
-        "data": "phantom brains at 1 mm" if phantoms else "the given cohort",
-        "subjects": len(entries),
-        "volume": list(entries[0].shape),
-        "scans_per_subject": len(entries[0].present),
-        "patch": options.patch,
-        "passes": options.passes,
-        "seed": options.seed,
-        "prepare_seconds_per_subject": seconds / len(entries),
-        "cache_megabytes_per_subject": sum(entry.megabytes for entry in entries) / len(entries),
-        "rows": rows,
-        "machine": {"cpu": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
-        "versions": {name: version(name) for name in ("medprism", "monai", "torch", "numpy", "blosc2", "nibabel")}
-        | {"python": platform.python_version()},
-    }
-    table = Table(title=f"crops of {'×'.join(map(str, options.patch))}, {result['data']}, {processor()}")
-    for column in ("loader", "crops/s (median)", "slowest", "fastest", "medprism is faster by"):
-        table.add_column(column, justify="left" if column == "loader" else "right")
-    for row in rows:
-        name, *numbers = row.values()
-        table.add_row(str(name), *(f"{number:.2f}" for number in numbers))
-    console.print(table)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def processor() -> str:
-    """Model of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    ways = {name: whole(one_pass) for name, one_pass in loaders.items()}
+    for way in ways.values():
+        way()
+    seconds = {name: times["clock"] for name, times in alternate(ways, rounds).items()}
+    rows: list[dict[str, object]] = []
+    for name, own in seconds.items():
+        gain = ratios(own, seconds["medprism"])
+        faster = {"medprism_is_faster_by": gain.pop("faster_by"), **gain}
+        rows.append({"loader": name, "crops_per_second": crops / median(own), **faster})
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Seconds for the masks of a batch: all at once, and by a loop over blocks in Python.
 
-    python benchmarks/masking.py --out masking.json
-    python benchmarks/masking.py --device cuda --batch 32
+    python -m benchmarks masking --out masking.json
+    python -m benchmarks masking --device cuda --batch 32
 
 For both kinds of mask the same masks are made twice, from the same random numbers, which is checked:
 
@@ -17,30 +17,18 @@ comes and goes.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
-import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from data_path import processor
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
+from benchmarks.common import alternate, parser, publish, ratios
 from medprism.data.counter import random_bits, sample_keys
 from medprism.methods.masking import Masking
 from medprism.training.memory import keep_freed_memory
-
-Way = Callable[[], Tensor]
-console = Console()
 
 
 def main() -> None:
@@ -49,21 +37,27 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
     rows = [row for kind in ("grid", "cubes") for row in compare(Masking(kind, options.ratio, options.block), options)]
-    report(rows, options)
+    title = f"{options.batch} masks of {options.patch}³ in blocks of {options.block}³, {options.ratio:.1%} hidden"
+    columns = {
+        "kind": "",
+        "what": "",
+        "loop_ms": ".1f",
+        "ms": ".1f",
+        "faster_by": ".1f",
+        "least": ".1f",
+        "largest": ".1f",
+    }
+    publish("masking", options, rows, title, columns)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--patch", type=int, default=96, help="voxels along each side")
-    parser.add_argument("--block", type=int, default=8, help="voxels along each side of a block")
-    parser.add_argument("--ratio", type=float, default=0.875)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="all cores by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
-    return parser.parse_args()
+    made = parser(__doc__, rounds=15)
+    made.add_argument("--batch", type=int, default=8)
+    made.add_argument("--patch", type=int, default=96, help="voxels along each side")
+    made.add_argument("--block", type=int, default=8, help="voxels along each side of a block")
+    made.add_argument("--ratio", type=float, default=0.875)
+    made.add_argument("--device", default="cpu")
+    return made.parse_args()
 
 
 def compare(masking: Masking, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -90,7 +84,7 @@ def compare(masking: Masking, options: argparse.Namespace) -> list[dict[str, Any
         return loop(images.clone(), others, masking, sample_keys(options.seed, keys, device))
 
     return [
-        {"kind": masking.kind, "what": what, **measure(fast, slow, options.rounds, device)}
+        {"kind": masking.kind, "what": what, **measure({"loop": slow, "at once": fast}, options)}
         for what, fast, slow in (("mask", at_once, by_loop), ("fill", fill_at_once, fill_by_loop))
     ]
 
@@ -127,63 +121,12 @@ def cubes_one_by_one(batch: Tensor, filling: Tensor, masking: Masking, keys: Ten
     return batch
 
 
-def measure(fast: Way, slow: Way, rounds: int, device: torch.device) -> dict[str, float]:
+def measure(ways: dict[str, Callable[[], Tensor]], options: argparse.Namespace) -> dict[str, float]:
     """Medians over rounds; a first round is not counted but compared."""
-    if not torch.equal(fast(), slow()):
+    if not torch.equal(*(way() for way in ways.values())):
         raise AssertionError("the two ways differ")
-    seconds = []
-    for _ in track(range(rounds), "measuring", console=Console(stderr=True)):
-        both = []
-        for way in (slow, fast):
-            synchronise(device)
-            begun = time.perf_counter()
-            way()
-            synchronise(device)
-            both.append(time.perf_counter() - begun)
-        seconds.append(both)
-    ratios = [loop / at_once for loop, at_once in seconds]
-    return {
-        "loop_seconds": median(loop for loop, _ in seconds),
-        "seconds": median(at_once for _, at_once in seconds),
-        "faster_by": median(ratios),
-        "least": min(ratios),
-        "largest": max(ratios),
-    }
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def report(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    machine = {
-        "cpu": processor(),
-        "gpu": torch.cuda.get_device_name() if options.device.startswith("cuda") else None,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-    }
-    names = ("batch", "patch", "block", "ratio", "rounds", "seed", "device")
-    result = {
-        "benchmark": "masking",
-        **{name: getattr(options, name) for name in names},
-        "rows": rows,
-        "machine": machine,
-        "versions": {name: version(name) for name in ("medprism", "torch")} | {"python": platform.python_version()},
-    }
-    title = f"{options.batch} masks of {options.patch}³ in blocks of {options.block}³, {options.ratio:.1%} hidden"
-    table = Table(title=f"{title}, {machine['gpu'] or machine['cpu']}, {machine['threads']} thread(s)")
-    for column in ("kind", "what", "loop ms", "ms", "faster by", "least", "largest"):
-        table.add_column(column, justify="left" if column in ("kind", "what") else "right")
-    for row in rows:
-        loop, fast = (f"{1000 * row[name]:.1f}" for name in ("loop_seconds", "seconds"))
-        table.add_row(
-            row["kind"], row["what"], loop, fast, *(f"{row[n]:.1f}" for n in ("faster_by", "least", "largest"))
-        )
-    console.print(table)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    loop, fast = (times["clock"] for times in alternate(ways, options.rounds, options.device).values())
+    return {"loop_ms": 1000 * median(loop), "ms": 1000 * median(fast), **ratios(loop, fast)}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Seconds a step of PUIR's pre-training: as medprism does it, and Algorithm 1 to the letter.
 
-    python benchmarks/training_step.py --out training_step.json
-    python benchmarks/training_step.py --network swinunetr --width 12 --patch 64
+    python -m benchmarks training_step --out training_step.json
+    python -m benchmarks training_step --network swinunetr --width 12 --patch 64
 
 All train the same network on the same batch, with views, backward pass and optimiser step, and get the same losses,
-which is checked:
+which is checked (those in bf16 about the same):
 
 - `literal`: one source after another, repeated to M channels; the second view takes the whole network too, without
-  gradient. The network is MONAI's and PyTorch's default.
+  gradient. The network is MONAI's and PyTorch's default, in float32.
 - `literal, our network`: the same with the memory format and the attention of medprism's networks.
 - `sequential`: one source after another through a stem of one channel; the second view stops at the bottleneck.
 - `batched`: as `sequential`, all sources in one pass.
+- `batched, bf16`: with automatic mixed precision, `--compute.precision bf16`; `literal, bf16` is what that alone gives.
 
 They alternate within a round, and the medians over rounds of seconds and of ratios within a round are reported, as
 other work on the machine comes and goes. Seconds of the processor are less disturbed by it, with one thread hardly.
@@ -19,24 +20,15 @@ other work on the machine comes and goes. Seconds of the processor are less dist
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 import torch
-from data_path import processor
 from monai.networks.nets.swin_unetr import WindowAttention as MonaiWindowAttention
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
+from benchmarks.common import Seconds, alternate, parser, publish, ratios
 from medprism.data.batch import Batch
 from medprism.methods.contrast import gather_keys
 from medprism.methods.puir import PUIR, Keys, PUIRConfig, Views
@@ -45,9 +37,10 @@ from medprism.models.prism import NetworkConfig, Prism
 from medprism.models.window_attention import WindowAttention
 from medprism.training.memory import keep_freed_memory
 
-Step = Callable[[int], dict[str, Tensor]]
+Step = Callable[[], dict[str, Tensor]]
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
-console = Console()
+ROUGH = {"rtol": 0.1, "atol": 0.05}
+"""How near losses in bf16 are to those in float32."""
 
 
 class LiteralNetwork(Prism):
@@ -80,7 +73,7 @@ class LiteralObjective(PUIR):
         with torch.no_grad():
             for rows in self._passes(views):
                 z, _, _ = network(views.second[rows], views.source[rows])
-                own[rows] = self.project(pooled(z))
+                own[rows] = self.project(pooled(z)).float()
         return Keys(*gather_keys(own, batch.index[views.owner]))
 
 
@@ -92,27 +85,39 @@ def main() -> None:
     keep_freed_memory()
     network = NetworkConfig(options.network, width=options.width, levels=options.levels)
     batch = random_batch(options.batch, options.patch, options.seed)
+    made = partial(step_of, network=network, batch=batch, options=options)
     steps = {
-        "batched": step_of(Prism, PUIR, "batched", network, batch, options),
-        "sequential": step_of(Prism, PUIR, "sequential", network, batch, options),
-        "literal, our network": step_of(LiteralNetwork, LiteralObjective, "sequential", network, batch, options),
-        "literal": step_of(StockNetwork, LiteralObjective, "sequential", network, batch, options),
+        "batched, bf16": made(Prism, PUIR, "batched", bf16=True),
+        "batched": made(Prism, PUIR, "batched"),
+        "sequential": made(Prism, PUIR, "sequential"),
+        "literal, our network": made(LiteralNetwork, LiteralObjective, "sequential"),
+        "literal, bf16": made(StockNetwork, LiteralObjective, "sequential", bf16=True),
+        "literal": made(StockNetwork, LiteralObjective, "sequential"),
     }
-    report(measure(steps, options.rounds), options)
+    compare({name: step() for name, step in steps.items()})
+    title = f"{options.network} {options.width}, {options.batch} x {len(MODALITIES)} patches of {options.patch}³"
+    columns = {"step": "", "seconds": ".2f", "processor_seconds": ".2f", "faster_by": ".2f", "least": ".2f"}
+    columns |= {"largest": ".2f", "faster_by_processor": ".2f"}
+    publish("training_step", options, rows_of(alternate(steps, options.rounds)), title, columns)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=["unet", "swinunetr"], default="unet")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--levels", type=int, default=4, help="of the unet")
-    parser.add_argument("--patch", type=int, default=32, help="voxels along each side")
-    parser.add_argument("--batch", type=int, default=2, help=f"sub-volumes, of {len(MODALITIES)} modalities each")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, help="all cores by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
-    return parser.parse_args()
+    made = parser(__doc__, rounds=7)
+    made.add_argument("--network", choices=["unet", "swinunetr"], default="unet")
+    made.add_argument("--width", type=int, default=16)
+    made.add_argument("--levels", type=int, default=4, help="of the unet")
+    made.add_argument("--patch", type=int, default=32, help="voxels along each side")
+    made.add_argument("--batch", type=int, default=2, help=f"sub-volumes, of {len(MODALITIES)} modalities each")
+    return made.parse_args()
+
+
+def compare(first: dict[str, dict[str, Tensor]]) -> None:
+    """Stop if a way computes something else than the literal one."""
+    for name, losses in first.items():
+        near = ROUGH if name.endswith("bf16") else {"rtol": 1e-3, "atol": 1e-4}
+        for term, value in losses.items():
+            wanted = first["literal"][term]
+            torch.testing.assert_close(value.float(), wanted, **near, msg=f"{name}: {term} {value} {wanted}")
 
 
 def random_batch(size: int, side: int, seed: int) -> Batch:
@@ -137,87 +142,41 @@ def step_of(
     network_type: type[Prism],
     objective_type: type[PUIR],
     schedule: str,
-    config: NetworkConfig,
+    *,
+    network: NetworkConfig,
     batch: Batch,
     options: argparse.Namespace,
+    bf16: bool = False,
 ) -> Step:
-    """One step of the optimiser, a function of the round; all begin with the same weights."""
+    """One step of the optimiser; all begin with the same weights."""
     torch.manual_seed(options.seed)
-    network = network_type(config, len(MODALITIES), (options.patch,) * 3)
-    objective = objective_type(PUIRConfig(schedule=schedule), network.backbone.channels[-1], MODALITIES, options.seed)
-    optimiser = torch.optim.AdamW([*network.parameters(), *objective.parameters()], lr=1e-4)
+    model = network_type(network, len(MODALITIES), (options.patch,) * 3)
+    objective = objective_type(PUIRConfig(schedule=schedule), model.backbone.channels[-1], MODALITIES, options.seed)
+    optimiser = torch.optim.AdamW([*model.parameters(), *objective.parameters()], lr=1e-4)
 
-    def step(number: int) -> dict[str, Tensor]:
+    def step() -> dict[str, Tensor]:
         optimiser.zero_grad()
-        losses = objective.losses(network, batch, number, Tensor.backward)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = objective.losses(model, batch, 0, Tensor.backward)
         optimiser.step()
         return losses
 
     return step
 
 
-def measure(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds by the clock and by the processor of each step; a first round is not counted but compared."""
-    first = {name: step(0) for name, step in steps.items()}
-    for name, losses in first.items():
-        for term, value in losses.items():
-            torch.testing.assert_close(value, first["literal"][term], rtol=1e-3, atol=1e-4, msg=f"{name}: {term}")
-    seconds: dict[str, dict[str, list[float]]] = {name: {"clock": [], "processor": []} for name in steps}
-    for number in track(range(1, rounds + 1), "measuring", console=Console(stderr=True)):
-        for name, step in steps.items():
-            begun = time.perf_counter(), time.process_time()
-            step(number)
-            seconds[name]["clock"].append(time.perf_counter() - begun[0])
-            seconds[name]["processor"].append(time.process_time() - begun[1])
-    return seconds
-
-
-def report(seconds: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> None:
-    def gain(name: str, clock: str) -> float:
-        return median(a / b for a, b in zip(seconds["literal"][clock], seconds[name][clock], strict=True))
-
-    rows = [
+def rows_of(seconds: Seconds) -> list[dict[str, object]]:
+    """Of each step, beside the literal one."""
+    literal = seconds["literal"]
+    return [
         {
             "step": name,
             "seconds": median(times["clock"]),
             "processor_seconds": median(times["processor"]),
-            "faster_than_literal_by": gain(name, "clock"),
-            "faster_by_processor": gain(name, "processor"),
-            "least_gain": min(a / b for a, b in zip(seconds["literal"]["clock"], times["clock"], strict=True)),
-            "largest_gain": max(a / b for a, b in zip(seconds["literal"]["clock"], times["clock"], strict=True)),
+            **ratios(literal["clock"], times["clock"]),
+            "faster_by_processor": ratios(literal["processor"], times["processor"])["faster_by"],
         }
         for name, times in seconds.items()
     ]
-    result = {
-        "benchmark": "training_step",
-        "network": options.network,
-        "width": options.width,
-        "levels": options.levels if options.network == "unet" else None,
-        "patch": [options.patch] * 3,
-        "batch": options.batch,
-        "modalities": len(MODALITIES),
-        "rounds": options.rounds,
-        "seed": options.seed,
-        "rows": rows,
-        "machine": {
-            "cpu": processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {name: version(name) for name in ("medprism", "monai", "torch", "numpy")}
-        | {"python": platform.python_version()},
-    }
-    title = f"{options.network} {options.width}, {options.batch} x {len(MODALITIES)} patches of {options.patch}³"
-    table = Table(title=f"{title}, {processor()}, {torch.get_num_threads()} thread(s)")
-    for column in ("step", "s", "processor s", "faster by", "by processor s", "least", "largest"):
-        table.add_column(column, justify="left" if column == "step" else "right")
-    for row in rows:
-        name, *numbers = row.values()
-        table.add_row(str(name), *(f"{number:.2f}" for number in numbers))
-    console.print(table)
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ def test_the_benchmark_measures_every_loader(tmp_path):
         subjects.append(Subject(name, name, images, seg=f"{name}-seg.nii.gz"))
     cohort = Cohort("two", ("t1n", "t2w"), {"background": 0, "lesion": 1}, {}, tmp_path, training=tuple(subjects))
     path = cohort.save(tmp_path / "cohort.json")
-    script = Path(__file__).parents[2] / "benchmarks/data_path.py"
     out = tmp_path / "result.json"
-    options = ["--cohort", path, "--patch", "16", "16", "12", "--passes", "3", "--out", out]
-    subprocess.run([sys.executable, script, *options], check=True, capture_output=True)
+    options = ["--cohort", path, "--patch", "16", "16", "12", "--rounds", "3", "--out", out]
+    root, command = Path(__file__).parents[2], [sys.executable, "-m", "benchmarks", "data_path", *options]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
     result = json.loads(out.read_text())
     assert len(result["rows"]) == 5
-    assert all(row["slowest"] <= row["crops_per_second"] <= row["fastest"] for row in result["rows"])
+    assert all(row["least"] <= row["medprism_is_faster_by"] <= row["largest"] for row in result["rows"])
     assert result["rows"][0]["medprism_is_faster_by"] == 1
-    assert (result["subjects"], result["seed"]) == (2, 0)
+    assert (result["subjects"], result["options"]["seed"]) == (2, 0)
     assert {"cpu", "cores"} <= result["machine"].keys()
