@@ -6,7 +6,8 @@ Each subject is read once, and the model is run once for each subset of its scan
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,7 @@ from medprism.evaluation.class_tables import print_classification
 from medprism.evaluation.folder import evaluation_folder, head, named, refuse_existing, require_fit, terminal, tracked
 from medprism.evaluation.results import METRICS, Results, Score, write_scores
 from medprism.evaluation.subsets import Subset, chosen, scorable, spelled
+from medprism.inference.workers import Workers, in_turn
 
 if TYPE_CHECKING:
     from medprism.data.cache import Cache, Entry
@@ -58,6 +60,7 @@ def evaluate_classification(
     limit: int | None = None,
     force: bool = False,
     console: Console | None = None,
+    workers: Workers | None = None,
 ) -> Path:
     """Score a model and the rival `majority`, print the tables and write all that a report needs.
 
@@ -74,6 +77,7 @@ def evaluate_classification(
         limit: only the first so many subjects, for a quick look.
         force: replace an evaluation that is there.
         console: where the tables go.
+        workers: score there; the numbers are the same.
 
     Returns:
         The path of metrics.json.
@@ -101,8 +105,10 @@ def evaluate_classification(
     with evaluation_folder(out, model.card, model.path, cache) as folder:
         told: dict[str, dict[Subset, Told]] = {"model": {}}
         gathered: dict[Subset, list[tuple[int, NDArray[np.float32]]]] = {subset: [] for subset in asked}
-        for number, entry in enumerate(tracked(scored, "scoring", console)):
-            for subset, likely in _predictions(model, entry, asked, cache.modalities):
+        predict = partial(_predictions, subsets=asked, modalities=cache.modalities)
+        made = tracked(in_turn(model, workers, predict, scored), "scoring", console, len(scored))
+        for number, own in enumerate(made):
+            for subset, likely in own:
                 gathered[subset].append((number, likely))
         for subset, found in gathered.items():
             rows = np.array([number for number, _ in found], dtype=np.int64)
@@ -153,9 +159,10 @@ def _outputs(entries: Sequence[Entry], values: Sequence[int]) -> NDArray[np.int6
 
 def _predictions(
     model: ClassPredictor, entry: Entry, subsets: Sequence[Subset], modalities: Sequence[str]
-) -> Iterator[tuple[Subset, NDArray[np.float32]]]:
+) -> list[tuple[Subset, NDArray[np.float32]]]:
     """What the model says of a subject, for each of the subsets that it has all scans of."""
     images, foreground = entry.images(), entry.foreground()
+    found = []
     for subset in subsets:
         given = np.isin(modalities, subset)
         if not (np.array(entry.present) | ~given).all():
@@ -168,7 +175,8 @@ def _predictions(
                 f"{entry.subject}: expected {len(model.classes)} finite probabilities from the model, got "
                 f"{likely.tolist()}; the model is broken, train it again"
             )
-        yield subset, likely
+        found.append((subset, likely))
+    return found
 
 
 def _frequencies(cache: Cache, values: Sequence[int]) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ def evaluate(
     detection: bool = False,
     device: str = "auto",
     precision: Literal["32", "bf16"] = "32",
+    scheduler: str | None = None,
     seed: int = 0,
     limit: int | None = None,
     representation: bool = False,
@@ -57,6 +59,8 @@ def evaluate(
         detection: of segmentation; also score scans as having lesions or not; done anyway where some scan has none.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster on recent processors and a little less exact.
+        scheduler: address of a dask.distributed scheduler whose workers score the subjects, such as
+            `tcp://10.0.0.1:8786`; they must see the same files under the same paths.
         seed: of the bootstrap.
         limit: only the first so many subjects, for a quick look.
         representation: instead of the task, measure what the model's encoder represents: modality gap, retrieval of a
@@ -74,6 +78,7 @@ def evaluate(
     # Here, so that the help need not wait for torch.
     from medprism.data.cache import Cache
     from medprism.inference.trained import task_of, use_of
+    from medprism.inference.workers import load_for
 
     options = {
         "protocols": protocols,
@@ -86,6 +91,10 @@ def evaluate(
     if representation:
         from medprism.evaluation.representation.run import evaluate_representation
 
+        if scheduler is not None:
+            raise UserError(
+                "expected --scheduler with the scores of a task, got it with --representation; leave it out"
+            )
         if record:
             raise UserError("expected --record with the scores of a task, got it with --representation; leave it out")
         _refuse_others(options, "representation")
@@ -93,27 +102,28 @@ def evaluate(
 
     task = task_of(model)
     _refuse_others(options, task)
-    cache = Cache.open(data)
+    cache = Cache.open(data if scheduler is None else Path(data).absolute())  # workers start from other folders
+    load = partial(load_for, path=model, device=device, precision=precision, scheduler=scheduler)
     if task == "transfer":
         from medprism.evaluation.transfer import evaluate_transfer
         from medprism.inference.model import Model
 
-        images = Model.load(model, device, precision=precision)
-        metrics = evaluate_transfer(images, cache, protocols=protocols, given=given, **common)
+        images, workers = load(Model)
+        metrics = evaluate_transfer(images, cache, protocols=protocols, given=given, workers=workers, **common)
     elif task == "segmentation":
         from medprism.evaluation.segmentation import evaluate_segmentation
         from medprism.inference.segmentation import SegmentationModel
 
-        labels = SegmentationModel.load(model, device, precision=precision)
+        labels, workers = load(SegmentationModel)
         metrics = evaluate_segmentation(
-            labels, cache, subsets=subsets, small=small, detection=detection or None, **common
+            labels, cache, subsets=subsets, small=small, detection=detection or None, workers=workers, **common
         )
     elif task == "classification":
         from medprism.evaluation.classification import evaluate_classification
         from medprism.inference.classification import ClassificationModel
 
-        classes = ClassificationModel.load(model, device, precision=precision)
-        metrics = evaluate_classification(classes, cache, subsets=subsets, **common)
+        classes, workers = load(ClassificationModel)
+        metrics = evaluate_classification(classes, cache, subsets=subsets, workers=workers, **common)
     else:
         raise UserError(
             f"expected a model for transfer, segmentation or classification, got one for {task} in {model}; "

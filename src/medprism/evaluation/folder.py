@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -23,6 +23,8 @@ from medprism.evaluation.subjects import REPRESENTATION, SUBJECTS, write_subject
 
 if TYPE_CHECKING:
     from medprism.data.cache import Cache, Entry
+
+Item = TypeVar("Item")
 
 WIDTH = 150
 CARD, LOG = "model.json", "log.csv"
@@ -153,9 +155,9 @@ def evaluation_folder(out: Path, card: Mapping[str, Any], model: Path | None, ca
                 os.replace(folder / name, out / name)
 
 
-def tracked(entries: Sequence[Entry], what: str, console: Console) -> Iterable[Entry]:
-    """The subjects, with a bar where somebody watches."""
-    return track(entries, what, console=console, transient=True, disable=not console.is_terminal)
+def tracked(items: Iterable[Item], what: str, console: Console, total: int | None = None) -> Iterable[Item]:
+    """Subjects or what is made of them, with a bar where somebody watches; `total` of what has no length."""
+    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager

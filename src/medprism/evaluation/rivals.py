@@ -13,7 +13,7 @@ had there in training, so that scores over the whole volume are fair too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -75,13 +75,15 @@ class Rivals:
         Args:
             entries: the training split.
         """
-        sums: dict[tuple[int, int], _Sums] = {}
-        for entry in entries:
-            images, foreground = entry.images(), entry.foreground()
-            here = np.flatnonzero(entry.present).tolist()
-            for i in here:
-                for j in here:
-                    sums.setdefault((i, j), _Sums()).add(images[i], images[j], foreground[i])
+        return cls.of(map(sums_of, entries))
+
+    @classmethod
+    def of(cls, parts: Iterable[Mapping[tuple[int, int], Sums]]) -> Rivals:
+        """Fit all pairs from what `sums_of` gives of each training subject; their order decides the last bit."""
+        sums: dict[tuple[int, int], Sums] = {}
+        for part in parts:
+            for pair, own in part.items():
+                sums.setdefault(pair, Sums()).add(own)
         fitted = {pair: total for pair, total in sums.items() if total.inside}
         return cls(
             {pair: total.curve() for pair, total in fitted.items()},
@@ -120,7 +122,14 @@ class Rivals:
         return sum(known) / len(known) if known else None
 
 
-class _Sums:
+def sums_of(entry: Entry) -> dict[tuple[int, int], Sums]:
+    """What one subject adds to each ordered pair of modalities that it has."""
+    images, foreground = entry.images(), entry.foreground()
+    here = np.flatnonzero(entry.present).tolist()
+    return {(i, j): Sums.of(images[i], images[j], foreground[i]) for i in here for j in here}
+
+
+class Sums:
     """Running sums of one (source, target) pair; memory does not grow with subjects.
 
     The histogram is over the arcsinh of the source intensity, which has no bounds to be told and is finest near zero.
@@ -132,23 +141,32 @@ class _Sums:
         self.background = 0.0
         self.fine = np.zeros((3, _FINE))  # n, Σx, Σy
 
-    def add(
-        self,
-        source: NDArray[np.float32],
-        target: NDArray[np.float32],
-        foreground: NDArray[np.bool_],
-    ) -> None:
+    @classmethod
+    def of(cls, source: NDArray[np.float32], target: NDArray[np.float32], foreground: NDArray[np.bool_]) -> Sums:
+        """Those of one subject: scans and the source's foreground, (X, Y, Z) each."""
+        self = cls()
         x, y = source[foreground].astype(np.float64), target[foreground].astype(np.float64)
-        self.subjects += 1
-        self.inside += x.size
-        self.outside += source.size - x.size
-        self.background += float(target[~foreground].sum(dtype=np.float64))
+        self.subjects = 1
+        self.inside = x.size
+        self.outside = source.size - x.size
+        self.background = float(target[~foreground].sum(dtype=np.float64))
         self.moments += x.sum(), y.sum(), x @ x, x @ y
         bins = ((np.arcsinh(x) / _REACH + 1) * (_FINE / 2)).astype(np.int64).clip(0, _FINE - 1)
         for row, weights in zip(self.fine, (None, x, y), strict=True):
             row += np.bincount(bins, weights, minlength=_FINE)
+        return self
+
+    def add(self, other: Sums) -> None:
+        """Go on with another subject."""
+        self.subjects += other.subjects
+        self.inside += other.inside
+        self.outside += other.outside
+        self.background += other.background
+        self.moments += other.moments
+        self.fine += other.fine
 
     def curve(self) -> Curve:
+        """What the sums give."""
         sx, sy, sxx, sxy = self.moments / self.inside
         variance = sxx - sx * sx
         slope = (sxy - sx * sy) / variance if variance > 1e-12 * max(sxx, 1e-12) else 0.0

@@ -16,7 +16,7 @@ from medprism.evaluation.rivals import RIVALS, Rivals
 from medprism.evaluation.slices import SliceStore
 
 if TYPE_CHECKING:
-    from medprism.data.cache import Cache, Entry
+    from medprism.data.cache import Entry
 
 Given = Literal["single", "rest"]
 PHYSICAL = ("HU", "SUV")  # units in which errors are also given
@@ -38,24 +38,33 @@ class Predictor(Protocol):
 
 
 class Scorer:
-    """Scores one subject after the other; holds what they share."""
+    """Scores one subject after the other; holds what they share.
+
+    Args:
+        model: the model.
+        modalities: of the cohort.
+        units: modality -> unit of its intensities.
+        rivals: fitted.
+        protocols: to score by.
+        given: sets of scans.
+    """
 
     def __init__(
         self,
         model: Predictor,
-        cache: Cache,
+        modalities: Sequence[str],
+        units: Mapping[str, str],
         rivals: Rivals,
         *,
         protocols: Sequence[rules.Protocol],
         given: Sequence[Given],
     ) -> None:
         self.model, self.rivals = model, rivals
-        self.modalities, self.protocols, self.given = cache.modalities, protocols, given
+        self.modalities, self.units, self.protocols, self.given = modalities, units, protocols, given
         self.sources, self.makes = (
-            [k for k, name in enumerate(cache.modalities) if name in model.card.get(key, cache.modalities)]
+            [k for k, name in enumerate(modalities) if name in model.card.get(key, modalities)]
             for key in ("sources", "makes")
         )
-        self.units = {name: cache.recipe.normalisers[name].unit for name in cache.modalities}
 
     def score(self, entry: Entry, slices: SliceStore) -> list[Score]:
         """All scores of a subject; its slices are kept in `slices`."""

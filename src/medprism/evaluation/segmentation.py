@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ from medprism.evaluation.slices import SLICES, SliceStore
 from medprism.evaluation.subset_scoring import PROTOCOL, SegPredictor, SubsetScorer
 from medprism.evaluation.subset_summaries import summarise_subsets
 from medprism.evaluation.subset_tables import print_segmentation
-from medprism.evaluation.subsets import chosen, scorable, served, spelled
+from medprism.evaluation.subsets import Subset, chosen, scorable, served, spelled
 from medprism.inference.components import described
+from medprism.inference.workers import Workers, in_turn
 
 if TYPE_CHECKING:
     from medprism.data.cache import Cache, Entry
@@ -47,6 +49,7 @@ def evaluate_segmentation(
     limit: int | None = None,
     force: bool = False,
     console: Console | None = None,
+    workers: Workers | None = None,
 ) -> Path:
     """Score a model, print the tables and write all that a report needs.
 
@@ -64,6 +67,7 @@ def evaluate_segmentation(
         limit: only the first so many subjects, for a quick look.
         force: replace an evaluation that is there.
         console: where the tables go.
+        workers: score there; the numbers are the same.
 
     Returns:
         The path of metrics.json.
@@ -91,11 +95,17 @@ def evaluate_segmentation(
 
     with evaluation_folder(out, model.card, model.path, cache) as folder:
         slices, scores = SliceStore(folder / "slices"), list[Score]()
-        scorer = SubsetScorer(
-            model, cache, asked, small=small or {}, with_detection=detection, with_empty=detection or lacking
+        score = partial(
+            _score,
+            modalities=cache.modalities,
+            subsets=asked,
+            small=small or {},
+            with_detection=detection,
+            with_empty=detection or lacking,
+            folder=slices.folder.absolute(),
         )
-        for entry in tracked(scored, "scoring", console):
-            scores += scorer.score(entry, slices)
+        for own in tracked(in_turn(model, workers, score, scored), "scoring", console, len(scored)):
+            scores += own
         slices.finish(_ranking(scores), folder / SLICES, score="mean Dice over subsets and regions")
         write_scores(scores, folder)
         about = head(
@@ -115,6 +125,22 @@ def evaluate_segmentation(
     print_segmentation(results, console)
     console.print(f"written to {out}")
     return out / METRICS
+
+
+def _score(
+    model: SegPredictor,
+    entry: Entry,
+    *,
+    modalities: Sequence[str],
+    subsets: Sequence[Subset],
+    small: Mapping[str, float],
+    with_detection: bool,
+    with_empty: bool,
+    folder: Path,
+) -> list[Score]:
+    """One subject's scores; its slices go to `folder`."""
+    scorer = SubsetScorer(model, modalities, subsets, small=small, with_detection=with_detection, with_empty=with_empty)
+    return scorer.score(entry, SliceStore(folder))
 
 
 def _require_labels(model: SegPredictor, cache: Cache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +24,15 @@ class SliceStore:
     """Slices of every subject on disk, of which `finish` keeps the best, the median and the worst subject.
 
     Args:
-        folder: empty and temporary.
+        folder: empty and temporary; several processes may keep subjects in it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files: dict[str, Path] = {}
+
+    def _file(self, subject: str) -> Path:
+        # Any name is a file's then, the same for whoever writes and reads.
+        return self.folder / f"{hashlib.sha256(subject.encode()).hexdigest()[:16]}.npz"
 
     def keep(
         self,
@@ -63,9 +67,7 @@ class SliceStore:
             "cut_out": [not image[~mask].any() for image, mask in zip(images, foreground, strict=True)],
             "spacing": spacing.tolist(),
         }
-        path = self.folder / f"{len(self.files)}.npz"
-        np.savez(path, about=json.dumps(about), **arrays)  # type: ignore[arg-type]
-        self.files[entry.subject] = path
+        np.savez(self._file(entry.subject), about=json.dumps(about), **arrays)  # type: ignore[arg-type]
 
     def finish(self, ranking: Mapping[str, float], path: Path, *, score: str) -> Path | None:
         """Write the slices of up to three subjects into one file.
@@ -92,7 +94,7 @@ class SliceStore:
         about: dict[str, object] = {"score": score, "subjects": {}}
         subjects: dict[str, object] = {}
         for rank, (value, subject) in chosen.items():
-            with np.load(self.files[subject], allow_pickle=False) as stored:
+            with np.load(self._file(subject), allow_pickle=False) as stored:
                 subjects[rank] = {**json.loads(str(stored["about"])), "value": value}
                 arrays.update({f"{rank}/{name}": stored[name] for name in stored.files if name != "about"})
         about["subjects"] = subjects

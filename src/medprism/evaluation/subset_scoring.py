@@ -20,7 +20,7 @@ from medprism.evaluation.subsets import Subset, spelled
 from medprism.inference.components import drop_small
 
 if TYPE_CHECKING:
-    from medprism.data.cache import Cache, Entry
+    from medprism.data.cache import Entry
 
 PROTOCOL = "subsets"
 EMPTY, SMALL = "empty", "model+small"
@@ -58,8 +58,8 @@ class SubsetScorer:
 
     Args:
         model: the model.
-        cache: the prepared cohort.
-        subsets: of its modalities; a subject is scored on those that it has all scans of.
+        modalities: of the cohort.
+        subsets: of them; a subject is scored on those that it has all scans of.
         small: region -> least volume in mm³, see `drop_small`; such results are scored beside the raw ones.
         with_detection: also the scores of scans that may have no lesion.
         with_empty: also the rival that finds nothing.
@@ -68,7 +68,7 @@ class SubsetScorer:
     def __init__(
         self,
         model: SegPredictor,
-        cache: Cache,
+        modalities: Sequence[str],
         subsets: Sequence[Subset],
         *,
         small: Mapping[str, float],
@@ -76,7 +76,7 @@ class SubsetScorer:
         with_empty: bool,
     ) -> None:
         self.model, self.subsets, self.small = model, subsets, small
-        self.modalities = cache.modalities
+        self.modalities = modalities
         self.with_detection, self.with_empty = with_detection, with_empty
         self.values = np.array(model.classes, np.uint8 if max(model.classes) <= 255 else np.uint16)
 

@@ -130,10 +130,10 @@ class Evaluator:
         work = Work(
             doing="inference",
             outputs="Results",
-            make=lambda job, _, progress: self.inferer(job.images, progress=progress),
+            make=lambda inferer, job, _, progress: inferer(job.images, progress=progress),
             facts=lambda job: self.inferer.facts(list(job.images)),
         )
-        return run(work, todo, keep=True, force=False)
+        return run(work, self.inferer, todo, keep=True, force=False)
 
     def _job(self, place: int) -> jobs.Job:
         item = self.dataset[place]

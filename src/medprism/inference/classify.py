@@ -10,6 +10,7 @@ from medprism.errors import UserError
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
+    from medprism.inference.classification import ClassificationModel
     from medprism.inference.jobs import Job
 
 
@@ -21,6 +22,7 @@ def classify(
     data: Path | None = None,
     device: str = "auto",
     precision: Literal["32", "bf16"] = "32",
+    scheduler: str | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Tell the class of a patient, or of each subject of a cohort, from the scans that there are.
@@ -32,6 +34,8 @@ def classify(
         data: cohort.json instead: every subject of it; what a stopped run has done is kept.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster on recent GPUs and a little less exact.
+        scheduler: address of a dask.distributed scheduler whose workers take the subjects of --data, such as
+            `tcp://10.0.0.1:8786`; they must see the same files under the same paths.
         force: overwrite.
 
     Returns:
@@ -45,21 +49,18 @@ def classify(
     from medprism.inference import jobs, tables_subsets
     from medprism.inference.classification import ClassificationModel, require_json
     from medprism.inference.run import Work, run
+    from medprism.inference.workers import load_for
 
-    jobs.require_one(image, data)
+    jobs.require_one(image, data, scheduler)
     out = Path(out)
-    loaded = ClassificationModel.load(model, device, precision=precision)
-
-    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Any]:
-        return {"class": loaded.classify(job.images, progress=progress)}
-
+    loaded, workers = load_for(ClassificationModel, model, device=device, precision=precision, scheduler=scheduler)
     facts = {"ModelSHA256": loaded.card.get("sha256")}
-    work = Work(doing="classifying", outputs="Classifications", make=make, facts=lambda job: facts)
+    work = Work(doing="classifying", outputs="Classifications", make=_make, facts=lambda job: facts)
     if image:
         require_json(out)
         job = jobs.job_of_files(image, lambda given: {"class": out}, loaded.modalities)
         tables_subsets.one_subject(loaded, job)
-        made = run(work, [job], keep=False, force=force)
+        made = run(work, loaded, [job], keep=False, force=force)
         tables_subsets.classes(out)
         return made
     if out.suffix == ".json":
@@ -71,4 +72,10 @@ def classify(
 
     todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
     tables_subsets.whole_cohort(loaded, cohort, todo)
-    return run(work, todo, keep=True, force=force)
+    return run(work, loaded, todo, keep=True, force=force, workers=workers)
+
+
+def _make(
+    model: ClassificationModel, job: Job, names: Sequence[str], progress: Callable[[float], None]
+) -> Mapping[str, Any]:
+    return {"class": model.classify(job.images, progress=progress)}

@@ -49,12 +49,16 @@ class Job:
     sources: Sequence[str]
 
 
-def require_one(image: Mapping[str, Path] | None, data: Path | None) -> None:
-    """Stop unless there is one source of scans.
+def require_one(image: Mapping[str, Path] | None, data: Path | None, scheduler: str | None = None) -> None:
+    """Stop unless there is one source of scans, and a scheduler only with a cohort.
 
     Raises:
-        UserError: both or none are given.
+        UserError: both or none are given, or one patient is to be spread over workers.
     """
+    if image and scheduler is not None:
+        raise UserError(
+            "expected a cohort (--data cohort.json) with --scheduler, got scans of one patient; leave it out"
+        )
     if bool(image) == (data is not None):
         raise UserError("expected either scans (--image.t1n FILE …) or a cohort (--data cohort.json); give one of them")
 

@@ -1,15 +1,17 @@
-"""Doing jobs one subject after the other: what is done is kept, what is in the way stops it."""
+"""Doing jobs subject by subject, here or on workers: what is done is kept, what is in the way stops it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from medprism.errors import UserError
 from medprism.inference.jobs import Job, refuse_inputs, state
 from medprism.inference.progress import bar, finished
+from medprism.inference.workers import Workers
 
 
 class Output(Protocol):
@@ -25,8 +27,8 @@ class Output(Protocol):
         """Write it and its sidecar."""
 
 
-# A job, the names of the outputs to make, a function that is told the part done -> outputs by name.
-Make = Callable[[Job, Sequence[str], Callable[[float], None]], Mapping[str, Output]]
+# Model, job, names of the outputs to make, a function that is told the part done -> outputs by name.
+Make = Callable[[Any, Job, Sequence[str], Callable[[float], None]], Mapping[str, Output]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Work:
     Attributes:
         doing: the verb, before the progress bar.
         outputs: what the outputs are, after it.
-        make: makes a job's outputs.
+        make: makes a job's outputs; importable by name, or a `partial` of such a function.
         facts: job -> what the sidecars of its outputs say if they are what would be made now, beside the sources.
         beside: output -> the files that come with it.
     """
@@ -48,14 +50,24 @@ class Work:
     beside: Callable[[Path], Iterable[Path]] = lambda path: ()
 
 
-def run(work: Work, jobs: Sequence[Job], *, keep: bool, force: bool) -> list[Path]:
-    """Do the jobs, one subject after the other; one that cannot be used does not stop the others.
+def run(
+    work: Work,
+    model: Any,  # noqa: ANN401 - that of the verb
+    jobs: Sequence[Job],
+    *,
+    keep: bool,
+    force: bool,
+    workers: Workers | None = None,
+) -> list[Path]:
+    """Do the jobs; one that cannot be used does not stop the others.
 
     Args:
         work: what to do.
+        model: with what.
         jobs: for whom.
         keep: outputs that are just what would be made are left as they are, else they stand in the way.
         force: overwrite whatever is there.
+        workers: do it there, in any order; the files are the same.
 
     Returns:
         All outputs, also those that were there before.
@@ -67,17 +79,14 @@ def run(work: Work, jobs: Sequence[Job], *, keep: bool, force: bool) -> list[Pat
     todo = [(job, left) for job in jobs if (left := _left(work, job, keep=keep, force=force))]
     failures = {}
     with bar(work.doing, len(todo)) as progress:
-        for job, left in todo:
-            try:
-                results = work.make(job, list(left), progress.within)
-            except UserError as error:
-                if job.subject is None:
-                    raise
-                failures[job.subject] = str(error)
-                results = {}
-            for name, result in results.items():
-                told = {**result.sidecar, "Sources": list(job.sources)}
-                replace(result, sidecar=told).save(job.outputs[name], force=left[name])
+        done: Iterator[Done]
+        if workers is None:
+            done = (_do(work.make, model, one, progress.within) for one in todo)
+        else:
+            done = _there(work.make, todo, workers)
+        for subject, reason in done:
+            if reason is not None:
+                failures[subject] = reason
             progress.next()
     outputs = [path for job in jobs if job.subject not in failures for path in job.outputs.values()]
     finished(work.outputs, outputs, len(jobs) - len(todo))
@@ -88,6 +97,46 @@ def run(work: Work, jobs: Sequence[Job], *, keep: bool, force: bool) -> list[Pat
             "mend them and give the same command: what is done is kept"
         )
     return outputs
+
+
+Todo = tuple[Job, dict[str, bool]]
+"""A job and its outputs still to be made -> whether something is there that may be overwritten."""
+
+Done = tuple[str | None, str | None]
+"""The subject, and why its scans could not be used."""
+
+
+def _do(make: Make, model: Any, todo: Todo, progress: Callable[[float], None]) -> Done:  # noqa: ANN401
+    """Make and save what is left of a job."""
+    job, left = todo
+    try:
+        results = make(model, job, list(left), progress)
+    except UserError as error:
+        if job.subject is None:
+            raise
+        return job.subject, str(error)
+    for name, result in results.items():
+        told = {**result.sidecar, "Sources": list(job.sources)}
+        replace(result, sidecar=told).save(job.outputs[name], force=left[name])
+    return job.subject, None
+
+
+def _there(make: Make, todo: Sequence[Todo], workers: Workers) -> Iterator[Done]:
+    """On workers, which have folders of their own to start from, and may have died after they wrote."""
+    items = [(_absolute(job), dict.fromkeys(left, True)) for job, left in todo]
+    for done in workers.each(partial(_do_on_worker, make), items):
+        if isinstance(done, UserError):
+            raise done
+        yield done
+
+
+def _do_on_worker(make: Make, model: Any, todo: Todo) -> Done:  # noqa: ANN401
+    return _do(make, model, todo, lambda part: None)
+
+
+def _absolute(job: Job) -> Job:
+    images, outputs = ({name: path.absolute() for name, path in own.items()} for own in (job.images, job.outputs))
+    return replace(job, images=images, outputs=outputs)
 
 
 def _left(work: Work, job: Job, *, keep: bool, force: bool) -> dict[str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from medprism.errors import UserError
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
     from medprism.inference.jobs import Job
+    from medprism.inference.segmentation import SegmentationModel
     from medprism.inference.segmented import Segmentation
 
 
@@ -25,6 +27,7 @@ def segment(
     reference: str | None = None,
     device: str = "auto",
     precision: Literal["32", "bf16"] = "32",
+    scheduler: str | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Outline what a model was taught to see, in a patient or each subject of a cohort, from the scans that there are.
@@ -41,6 +44,8 @@ def segment(
             training preferred.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster on recent GPUs and a little less exact.
+        scheduler: address of a dask.distributed scheduler whose workers take the subjects of --data, such as
+            `tcp://10.0.0.1:8786`; they must see the same files under the same paths.
         force: overwrite.
 
     Returns:
@@ -57,32 +62,22 @@ def segment(
     from medprism.inference.run import Work, run
     from medprism.inference.segmentation import SegmentationModel
     from medprism.inference.segmented import files_beside
+    from medprism.inference.workers import load_for
     from medprism.io.nifti import sidecar_path
 
-    jobs.require_one(image, data)
+    jobs.require_one(image, data, scheduler)
     out = Path(out)
-    loaded = SegmentationModel.load(model, device, precision=precision)
+    loaded, workers = load_for(SegmentationModel, model, device=device, precision=precision, scheduler=scheduler)
     asked = None if reference is None else canonical(reference)
     if asked not in (None, *loaded.modalities):
         raise UserError(f"expected a reference among {', '.join(loaded.modalities)}, got {reference}")
     rule = described(small or {}, loaded.regions) or None
 
-    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Segmentation]:
-        chosen = reference_for(list(job.images))
-        return {
-            "seg": loaded.segment(
-                job.images, reference=chosen, small=small, probabilities=probabilities, progress=progress
-            )
-        }
-
-    def reference_for(given: Sequence[str]) -> str:
-        """Subjects of a cohort that lack the reference asked for have their map on another scan's grid."""
-        return loaded.reference_of(given, asked if image or asked in given else None)
-
+    reference_for = partial(_reference, loaded, asked=asked, required=bool(image))
     work = Work(
         doing="segmenting",
         outputs="Label maps",
-        make=make,
+        make=partial(_make, asked=asked, required=bool(image), small=small, probabilities=probabilities),
         facts=lambda job: {
             "ModelSHA256": loaded.card.get("sha256"),
             "GridOf": reference_for(list(job.images)),
@@ -95,7 +90,7 @@ def segment(
         reference_for(list(job.images))
         sidecar_path(out)  # refuses a name of another format before any work
         tables_subsets.one_subject(loaded, job)
-        made = run(work, [job], keep=False, force=force)
+        made = run(work, loaded, [job], keep=False, force=force)
         tables_subsets.volumes(sidecar_path(out))
         return made
     if out.name.endswith((".nii", ".nii.gz")):
@@ -109,4 +104,28 @@ def segment(
     tables_subsets.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
         jobs.describe_bids(cohort, out, "Segmentations")
-    return run(work, todo, keep=True, force=force)
+    return run(work, loaded, todo, keep=True, force=force, workers=workers)
+
+
+def _reference(model: SegmentationModel, given: Sequence[str], *, asked: str | None, required: bool) -> str:
+    """Subjects of a cohort that lack the reference asked for have their map on another scan's grid."""
+    return model.reference_of(given, asked if required or asked in given else None)
+
+
+def _make(
+    model: SegmentationModel,
+    job: Job,
+    names: Sequence[str],
+    progress: Callable[[float], None],
+    *,
+    asked: str | None,
+    required: bool,
+    small: Mapping[str, float] | None,
+    probabilities: bool,
+) -> Mapping[str, Segmentation]:
+    reference = _reference(model, list(job.images), asked=asked, required=required)
+    return {
+        "seg": model.segment(
+            job.images, reference=reference, small=small, probabilities=probabilities, progress=progress
+        )
+    }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
     from medprism.inference.jobs import Job
+    from medprism.inference.model import Model
     from medprism.inference.result import Result
 
 
@@ -23,6 +25,7 @@ def synthesize(
     intensity: Literal["like-train", "unit"] = "like-train",
     device: str = "auto",
     precision: Literal["32", "bf16"] = "32",
+    scheduler: str | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Generate the scans that a patient, or each subject of a cohort, does not have.
@@ -38,6 +41,8 @@ def synthesize(
         intensity: `like-train`: as the typical scan in training (CT in HU, PET in SUV); `unit`: 0 to 1.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `bf16` is faster on recent GPUs and a little less exact.
+        scheduler: address of a dask.distributed scheduler whose workers take the subjects of --data, such as
+            `tcp://10.0.0.1:8786`; they must see the same files under the same paths.
         force: overwrite.
 
     Returns:
@@ -53,19 +58,16 @@ def synthesize(
     from medprism.inference.model import Model
     from medprism.inference.result import uncertainty_path
     from medprism.inference.run import Work, run
+    from medprism.inference.workers import load_for
 
-    jobs.require_one(image, data)
+    jobs.require_one(image, data, scheduler)
     out = Path(out)
-    loaded = Model.load(model, device, precision=precision)
-
-    def make(job: Job, names: Sequence[str], progress: Callable[[float], None]) -> Mapping[str, Result]:
-        return loaded.synthesize(job.images, names, uncertainty=uncertainty, intensity=intensity, progress=progress)
-
+    loaded, workers = load_for(Model, model, device=device, precision=precision, scheduler=scheduler)
     facts = {"ModelSHA256": loaded.card.get("sha256"), "Intensity": intensity}
     work = Work(
         doing="synthesizing",
         outputs="Synthetic scans",
-        make=make,
+        make=partial(_make, uncertainty=uncertainty, intensity=intensity),
         facts=lambda job: facts,
         beside=lambda path: [uncertainty_path(path)] if uncertainty else [],
     )
@@ -77,7 +79,7 @@ def synthesize(
         )
         jobs.refuse_beside([job], job.images.values())
         tables.one_subject(loaded, job)
-        return run(work, [job], keep=False, force=force)
+        return run(work, loaded, [job], keep=False, force=force)
     cohort = Cohort.load(Path(str(data)))
     wanted = loaded.makes if target == "all" else choose_targets(target, (), loaded.makes)
 
@@ -90,4 +92,16 @@ def synthesize(
     tables.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
         jobs.describe_bids(cohort, out, "Synthetic scans")
-    return run(work, todo, keep=True, force=force)
+    return run(work, loaded, todo, keep=True, force=force, workers=workers)
+
+
+def _make(
+    model: Model,
+    job: Job,
+    names: Sequence[str],
+    progress: Callable[[float], None],
+    *,
+    uncertainty: bool,
+    intensity: Literal["like-train", "unit"],
+) -> Mapping[str, Result]:
+    return model.synthesize(job.images, names, uncertainty=uncertainty, intensity=intensity, progress=progress)
