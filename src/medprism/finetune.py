@@ -149,6 +149,7 @@ def finetune_classify(
     optimiser: OptimiserConfig = OptimiserConfig(),  # noqa: B008
     epochs: int = 100,
     ship: Literal["best", "last"] = "best",
+    fraction: float = 1.0,
     compute: Compute = Compute(),  # noqa: B008
     seed: int = 0,
     resume: Literal["auto", "never"] = "never",
@@ -174,6 +175,7 @@ def finetune_classify(
         optimiser: AdamW and its schedule.
         epochs: length of the training.
         ship: which weights become the model: those with the `best` validation score, or the `last`.
+        fraction: share of the training persons of each class whose classes are used, for label efficiency.
         compute: device, processes, precision.
         seed: of all random draws.
         resume: `auto` goes on with a run of the same configuration, or begins one.
@@ -199,6 +201,7 @@ def finetune_classify(
         optimiser=optimiser,
         epochs=epochs,
         ship=ship,
+        fraction=fraction,
         compute=compute,
         seed=seed,
         resume=resume,

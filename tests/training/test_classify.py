@@ -1,15 +1,19 @@
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 import medprism
 from medprism.data.cache import Cache
 from medprism.errors import UserError
 from medprism.models import NetworkConfig
+from medprism.models.folder import person_digests
 from medprism.training.classify import named_classes
+from medprism.training.share import share_of
 from tests.training.classifying import SMALL, classify, make_classes
 from tests.training.runs import table
 from tests.training.runs import train as pretrain
@@ -70,6 +74,38 @@ def test_a_third_of_the_scans_missing(data, run):
     assert np.isfinite(losses).all()
     given = {tuple(row["given"]) for row in medprism.load(run, "cpu").card["metrics"]["rows"]}
     assert given >= {("t1n",), ("t2w",), ("t1n", "t2w")}
+
+
+def test_a_share_of_each_class_and_only_these_persons_count_as_seen(data, tmp_path):
+    run = classify(data / "cache", tmp_path / "run", fraction=0.34)
+    card, cache = medprism.load(run, "cpu").card, Cache.open(data / "cache")
+    used = share_of(cache.subjects("training"), 0.34, SMALL["seed"], by_class=True)
+    assert sorted(entry.class_label for entry in used) == [2, 5]
+    persons = [entry.person for entry in (*used, *cache.subjects("validation"))]
+    assert card["training_persons"] == person_digests(persons)
+    assert card["config"]["fraction"] == 0.34
+
+
+def test_a_run_from_before_there_were_shares_goes_on(data, run, tmp_path):
+    old = tmp_path / "run"
+    shutil.copytree(run, old)
+    config = yaml.safe_load((old / "config.yaml").read_text())
+    assert config.pop("fraction") == 1.0
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    classify(data / "cache", old, resume="auto")
+    with pytest.raises(UserError, match=r"fraction was 1\.0, is 0\.5"):
+        classify(data / "cache", old, resume="auto", fraction=0.5)
+
+
+def test_a_place_that_is_taken_is_told_before_anything_is_read(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    for out, told in (
+        ("full", "an empty folder"),
+        ("full/thesis.txt/run", "got the file .*thesis.txt; choose another"),
+    ):
+        with pytest.raises(UserError, match=told):
+            classify(tmp_path / "nowhere", tmp_path / out)
 
 
 def test_who_has_no_class_is_named_before_anything_is_written(tmp_path):

@@ -24,7 +24,7 @@ from medprism.models import NetworkConfig
 from medprism.models.folder import load_card, person_digests
 from medprism.options import CONFIGS
 from medprism.training import patches as loaders
-from medprism.training.segment import label_voxels, share_of
+from medprism.training.segment import label_voxels
 from tests.training.runs import MODALITIES, leftovers, table
 from tests.training.segmenting import LABELS, REGIONS, SMALL, TEST, make_labelled, tune
 
@@ -207,23 +207,6 @@ def test_a_class_that_is_never_seen_is_named():
     more = [*training, entry("c", [[4]])]
     with pytest.raises(UserError, match="these are 1 of 2 subjects: give a larger --fraction"):
         label_voxels(splits(more, training), training)
-
-
-def test_a_share_of_the_labels_is_of_persons_and_nested():
-    entries = [
-        entry(f"{person}-{visit}", [[0]], person) for person in "abcdefghij" for visit in range(1 + (person < "d"))
-    ]
-    before = set()
-    for fraction in (0.01, 0.1, 0.25, 0.5, 0.99, 1.0):
-        chosen = share_of(entries, fraction, seed=0)
-        persons = {one.person for one in chosen}
-        assert len(persons) == max(1, round(10 * fraction))
-        assert before <= persons
-        assert chosen == [one for one in entries if one.person in persons]  # all visits, in their order
-        before = persons
-    halves = [{one.person for one in share_of(entries, 0.5, seed)} for seed in range(5)]
-    assert len({tuple(sorted(half)) for half in halves}) > 1
-    assert share_of(entries[::-1], 0.5, 0) == share_of(entries, 0.5, 0)[::-1]  # whatever the order of the file
 
 
 @pytest.mark.parametrize(

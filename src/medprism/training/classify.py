@@ -19,7 +19,8 @@ from medprism.training.fill import Fill
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import Objective, OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
-from medprism.training.run import Resume, plain
+from medprism.training.run import Resume, plain, refuse_folder
+from medprism.training.share import check_fraction, share_of
 from medprism.training.start import Part, Start
 
 
@@ -38,6 +39,7 @@ def train_classification(
     optimiser: OptimiserConfig,
     epochs: int,
     ship: Ship,
+    fraction: float,
     compute: Compute,
     seed: int,
     resume: Resume,
@@ -49,9 +51,12 @@ def train_classification(
         UserError: data, start, configuration or folder do not fit together.
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
+    check_fraction(fraction)
+    refuse_folder(out, resume=resume, force=force)
     cache = Cache.open(data)
     start, fill = Start.of(init, part, network, cache), Fill.of(templates, copies, cache)
-    training, validation = cache.subjects("training"), cache.subjects("validation")
+    training = share_of(cache.subjects("training"), fraction, seed, by_class=True)
+    validation = cache.subjects("validation")
     if fill is not None:
         fill.check(training, validation, patches.size, classification.full)
     classes = named_classes(cache.classes, training, validation)
@@ -69,6 +74,7 @@ def train_classification(
         "optimiser": plain(optimiser),
         "epochs": epochs,
         "ship": ship,
+        "fraction": fraction,
         "precision": compute.precision,
         "seed": seed,
     }
@@ -81,9 +87,10 @@ def train_classification(
     start.fill(model)
 
     def card(shipped: Classifier, score: float) -> dict[str, Any]:
+        seen = (*start.seen, *(fill.seen if fill else ()))
         return {
             "task": "classification",
-            **common(cache, shipped, shipped.prism, config, seen=(*start.seen, *(fill.seen if fill else ()))),
+            **common(cache, shipped, shipped.prism, config, seen=seen, training=training),
             "patch_size": list(patches.size),
             "classes": classes,
             "initialised_from": start.identity,
@@ -101,7 +108,7 @@ def train_classification(
         title="fine-tuning",
         network=model,
         objective=objective,
-        loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"]),
+        loaders=Patches(cache, patches, seed, trainer["devices"] * trainer["num_nodes"], training),
         optimiser=optimiser,
         epochs=epochs,
         ship=ship,

@@ -14,7 +14,7 @@ from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.methods import method_of
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches
-from medprism.training.run import Resume, plain
+from medprism.training.run import Resume, plain, refuse_folder
 
 
 def pretrain(
@@ -57,6 +57,7 @@ def pretrain(
         UserError: data, configuration or folder do not fit together.
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
+    refuse_folder(out, resume=resume, force=force)
     cache = Cache.open(data)
     method = method_of(puir, brainmvp, network)
     config = {

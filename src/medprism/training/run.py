@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import zipfile
 from dataclasses import asdict, is_dataclass
@@ -17,6 +18,9 @@ from medprism.io.atomic import whole_file
 logger = logging.getLogger(__name__)
 
 Resume = Literal["auto", "never"]
+
+LATER = {"fraction": 1.0}
+"""Options that runs of older versions do not name, and what those did."""
 
 PART = ".part"  # instead of .ckpt, of a checkpoint that is being written
 
@@ -51,23 +55,36 @@ class RunFolder:
                 checkpoint of it is damaged.
         """
         run = cls(path)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"expected a folder to run in, got the file {path}; choose another --out")
-        run._remove_leftovers()
+        run.require_room(resume=resume, force=force)
         if run.config.exists() and resume == "auto":
             run._same(config)
             run._whole()
         elif path.exists() and any(path.iterdir()):
-            if not force:
-                raise UserError(f"expected an empty folder, got {path}; give --resume auto, --force or another --out")
-            if not run.config.exists():
-                raise UserError(f"expected a run to replace, got {path} without config.yaml; choose another --out")
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
             with whole_file(run.config) as file:
                 file.write(yaml.safe_dump(config, sort_keys=False).encode())
         return run
+
+    def require_room(self, *, resume: Resume, force: bool) -> None:
+        """Refuse a folder in which no run can begin or go on, whatever its configuration; arguments as of `open`.
+
+        Raises:
+            UserError: something is in the way, or the folder cannot be made or written to.
+        """
+        there = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(f"expected a folder to run in, got the file {there}; choose another --out")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"expected to write {self.path}, got no right to write to {there}; choose another --out")
+        self._remove_leftovers()
+        if (self.config.exists() and resume == "auto") or not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not force:
+            raise UserError(f"expected an empty folder, got {self.path}; give --resume auto, --force or another --out")
+        if not self.config.exists():
+            raise UserError(f"expected a run to replace, got {self.path} without config.yaml; choose another --out")
 
     def _remove_leftovers(self) -> None:
         """Remove what a kill in the middle of writing left behind; only names that this package gives."""
@@ -102,9 +119,22 @@ class RunFolder:
     def _same(self, config: dict[str, Any]) -> None:
         old = _flat(yaml.safe_load(self.config.read_text()))
         new = _flat(yaml.safe_load(yaml.safe_dump(config)))
+        old = {**{key: value for key, value in LATER.items() if key in new}, **old}
         if changed := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
             told = "; ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in changed)
             raise UserError(f"expected the configuration that {self.path} began with, got other values: {told}")
+
+
+def refuse_folder(out: Path, *, resume: Resume, force: bool) -> None:
+    """Stop before anything is loaded if no run can be written there; of several processes the first looks.
+
+    Raises:
+        UserError: see `RunFolder.require_room`.
+    """
+    from lightning.pytorch.utilities import rank_zero_only  # here, so that the help of verbs need not wait for torch
+
+    if getattr(rank_zero_only, "rank", 0) == 0:  # the others may begin when the first has made the folder
+        RunFolder(out).require_room(resume=resume, force=force)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value

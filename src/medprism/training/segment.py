@@ -10,7 +10,6 @@ import numpy as np
 from torch import nn
 
 from medprism.data.cache import Cache, Entry
-from medprism.data.randomness import rng
 from medprism.errors import UserError, expect
 from medprism.methods.segmentation import Segmentation, SegmentationConfig
 from medprism.training.card import common
@@ -18,7 +17,8 @@ from medprism.training.choice import Choice
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches
-from medprism.training.run import Resume, plain
+from medprism.training.run import Resume, plain, refuse_folder
+from medprism.training.share import check_fraction, share_of
 
 
 def train_segmentation(
@@ -43,7 +43,8 @@ def train_segmentation(
         UserError: data, start, configuration or folder do not fit together.
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
-    expect(0 < fraction <= 1, "a share above 0 up to 1", "fraction", fraction)
+    check_fraction(fraction)
+    refuse_folder(out, resume=resume, force=force)
     cache = Cache.open(data)
     family = choice.family(cache, segmentation)
     training = family.trained_on(share_of(cache.subjects("training"), fraction, seed))
@@ -97,20 +98,6 @@ def train_segmentation(
         beside=None if family.fill is None else family.fill.beside,
     )
     return fit(plan, out, resume=resume, force=force)
-
-
-def share_of(entries: Sequence[Entry], fraction: float, seed: int) -> list[Entry]:
-    """The subjects of a share of the persons, one at least; a larger share holds all of a smaller one.
-
-    Args:
-        entries: the training split.
-        fraction: above 0, up to 1.
-        seed: another seed, other persons.
-    """
-    persons = sorted({entry.person for entry in entries})
-    order = [persons[place] for place in rng(seed, "share of the labels").permutation(len(persons))]
-    chosen = set(order[: max(1, round(fraction * len(persons)))])
-    return [entry for entry in entries if entry.person in chosen]
 
 
 def label_voxels(cache: Cache, training: Sequence[Entry]) -> tuple[tuple[int, ...], tuple[int, ...]]:

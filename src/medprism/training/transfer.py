@@ -16,7 +16,7 @@ from medprism.training.card import common
 from medprism.training.fit import Compute, Plan, Ship, begin, fit, where
 from medprism.training.module import OptimiserConfig
 from medprism.training.patches import PatchConfig, Patches, check_size
-from medprism.training.run import Resume, plain
+from medprism.training.run import Resume, plain, refuse_folder
 from medprism.training.start import Part, Start
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ def train_transfer(
     """
     expect(epochs >= 1, "1 or more", "epochs", epochs)
     expect(patches.intensity == 0, "0 in a transfer, which learns intensities,", "patches.intensity", patches.intensity)
+    refuse_folder(out, resume=resume, force=force)
     cache = Cache.open(data)
     sources, targets = chosen(source, target, cache)
     start = Start.of(init, part, network, cache, other_modalities=True)
