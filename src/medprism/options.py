@@ -7,7 +7,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -54,17 +54,38 @@ def parse(parser: ArgumentParser, verb: str, words: Sequence[str]) -> dict[str, 
     given = spelled(shipped(verb, list(words)), parser)
     try:
         values = parser.parse_args(given)
+        arguments: dict[str, Any] = parser.instantiate(values).as_dict()
     except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         told = explained(str(error), parser, given)
         raise UserError(told if told.endswith("?") else f"{told}; see medprism {verb} --help") from error
-    try:
-        arguments: dict[str, Any] = parser.instantiate(values).as_dict()
     except ValueError as error:  # where options may be left out as a whole, the parser wraps what their checks say
         if (found := re.search(r"^ *- (expected .+)$", str(error), re.MULTILINE)) is None:
             raise
-        raise UserError(found[1]) from error
+        raise UserError(_in_full(found[1], parser)) from error
+    except UserError as error:
+        raise UserError(_in_full(str(error), parser)) from error
     arguments.pop("config", None)
     return arguments
+
+
+def _in_full(told: str, parser: ArgumentParser) -> str:
+    """What a configuration says that is part of another one, and does not know which: with its option's whole name."""
+    own = [action for action in parser._actions if not action.dest.endswith(".help")]
+    names = {name for action in own for name in _names(action.dest, type_of(action))}
+
+    def whole(found: re.Match[str]) -> str:
+        longer = [name for name in names if name.endswith(f".{found[0]}")]
+        return longer[0] if len(longer) == 1 and found[0] not in names else found[0]
+
+    return re.sub(r"(?<= for )\w+(\.\w+)+(?=, got )", whole, told)
+
+
+def _names(name: str, kind: Any) -> Iterator[str]:  # noqa: ANN401 - any annotation
+    """An option, and those of which it is made if it is a dataclass."""
+    yield name
+    if isinstance(kind, type) and is_dataclass(kind):
+        for inner, its in get_type_hints(kind).items():
+            yield from _names(f"{name}.{inner}", its)
 
 
 def spelled(words: Sequence[str], parser: ArgumentParser) -> list[str]:

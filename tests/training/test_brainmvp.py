@@ -232,12 +232,12 @@ def test_two_processes_have_the_loss_and_gradients_of_one(cache, tmp_path, each)
         ("--puir.rotations cube", "no options of PUIR"),
         ("--network.prior token", "a network without prior with brainmvp, got token; give --network.prior none"),
         ("--brainmvp.mask.block 5 --brainmvp.mask.kind grid", "blocks of 5 voxels divide, got 16×16×16"),
-        ("--brainmvp.mask.block 20", "expected cubes within the crop"),
+        ("--brainmvp.mask.block 20", "lower brainmvp.mask.block"),
         ("--patches.batch 1", "at least 2 sub-volumes to contrast"),
         ("--patches.size 18,18,16", "multiples of 4"),
-        ("--brainmvp.templates.spacing 0", "a positive length in mm for templates.spacing"),
-        ("--brainmvp.mask.ratio 1.5", "mask.ratio"),
-        ("--brainmvp.infonce.temperature 0", "infonce.temperature"),
+        ("--brainmvp.templates.spacing 0", "a positive length in mm for brainmvp.templates.spacing"),
+        ("--brainmvp.mask.ratio 1.5", "for brainmvp.mask.ratio, got 1.5"),
+        ("--brainmvp.infonce.temperature 0", "for brainmvp.infonce.temperature, got 0.0"),
     ],
 )
 def test_mistakes_are_told_in_one_line_before_anything_is_made(cache, tmp_path, capsys, words, told):

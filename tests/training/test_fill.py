@@ -194,7 +194,7 @@ def test_masks_are_checked_where_they_are_used(templated, labelled, tmp_path):
         ("--templates nowhere", "does not exist"),
         ("--templates {templated} --segmentation.full 0.5", "0 with --templates"),
         ("--templates {templated} --copies.consistency -1", "0 or more for copies.consistency"),
-        ("--templates {templated} --copies.mask.ratio 2", "a share above 0 and below 1"),
+        ("--templates {templated} --copies.mask.ratio 2", "a share above 0 and below 1 for copies.mask.ratio"),
         ("--templates {templated} --mmformer.width 4", "templates with a prism, got them with mmformer"),
     ],
 )

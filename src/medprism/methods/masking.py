@@ -45,8 +45,12 @@ class Masking:
         expect(0 < self.ratio < 1, "a share above 0 and below 1", "mask.ratio", self.ratio)
         expect(self.block >= 1, "1 or more voxels", "mask.block", self.block)
 
-    def check_size(self, size: Size) -> None:
+    def check_size(self, size: Size, option: str = "mask") -> None:
         """Refuse crops that blocks do not divide, before anything is trained.
+
+        Args:
+            size: (X, Y, Z) voxels of a crop.
+            option: whose value this is, for the message.
 
         Raises:
             UserError: the blocks of a grid do not divide the crop, or a cube is larger than the crop.
@@ -55,11 +59,11 @@ class Masking:
         if self.kind == "grid" and any(side % self.block for side in size):
             sides = [n for n in range(1, min(size) + 1) if not any(side % n for side in size)]
             raise UserError(
-                f"expected a crop that blocks of {self.block} voxels divide, got {crop}; set mask.block to one of "
-                f"{', '.join(map(str, sides))}, change patches.size or set mask.kind to cubes"
+                f"expected a crop that blocks of {self.block} voxels divide, got {crop}; set {option}.block to one of "
+                f"{', '.join(map(str, sides))}, change patches.size or set {option}.kind to cubes"
             )
         if self.block > min(size):
-            raise UserError(f"expected cubes within the crop of {crop}, got {self.block}; lower mask.block")
+            raise UserError(f"expected cubes within the crop of {crop}, got {self.block}; lower {option}.block")
 
     def __call__(self, size: Size, seed: int, keys: Sequence[Key], device: torch.device | str = "cpu") -> Tensor:
         """Draw a mask for each key.

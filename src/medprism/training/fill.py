@@ -77,7 +77,7 @@ class Fill:
         for entry in (*training, *validation):
             filling.require_cover(torch.from_numpy(entry.affine), entry.shape, f"the scans of {entry.subject}")
         if any(sum(entry.present) == 1 for entry in training):
-            self.config.mask.check_size(size)
+            self.config.mask.check_size(size, "copies.mask")
 
     @property
     def filling(self) -> Filling:

@@ -106,7 +106,7 @@ def of_brainmvp(config: BrainMVPConfig, network: NetworkConfig) -> Method:
     def begin(cache: Cache, patches: PatchConfig, epochs: int, seed: int) -> Begun:
         model = Prism(network, len(cache.modalities), patches.size, outputs=0)
         check_size(model, patches.size)
-        config.mask.check_size(patches.size)
+        config.mask.check_size(patches.size, "brainmvp.mask")
         templates = begun(config.templates, cache, patches.size, seed)
         objective = BrainMVP(config, model, templates, cache.modalities, epochs, seed)
         return Begun(
