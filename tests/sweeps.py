@@ -1,4 +1,4 @@
-"""A labelled cohort and shipped sweeps, cut down to what trains in a second."""
+"""A cohort with labels and classes, and shipped sweeps, cut down to what trains in a second."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from medprism.options import CONFIGS
 from tests.data.scans import head, lesion
 
 MODALITIES = ("t1n", "t2w")
+CLASSES = {"even": 0, "odd": 1}
 TINY = {"patches": {"size": [16, 16, 16], "per_subject": 2, "validation": 1, "batch": 2}}
 SMALL_NETWORKS = {
     "network": {"width": 4, "levels": 3},
@@ -23,8 +24,10 @@ SMALL_NETWORKS = {
 }
 
 
-def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = ()) -> Path:
-    """Heads with a box as lesion; of the two to test on, one has none."""
+def labelled_cache(
+    root: Path, training: int = 5, unlabelled: tuple[int, ...] = (), unclassified: tuple[int, ...] = ()
+) -> Path:
+    """Heads with a box as lesion, of two classes in turn; of the two to test on, one has no lesion."""
     subjects = []
     for number in range(training + 3):
         base, name = head(seed=number), f"s{number}"
@@ -35,10 +38,11 @@ def labelled_cache(root: Path, training: int = 5, unlabelled: tuple[int, ...] = 
         if number not in unlabelled:
             save_like(label.array, base, root / name / "seg.nii.gz", kind="label")
         seg = None if number in unlabelled else f"{name}/seg.nii.gz"
-        subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in MODALITIES}, seg))
+        value = None if number in unclassified else number % 2
+        subjects.append(Subject(name, name, {m: f"{name}/{m}.nii.gz" for m in MODALITIES}, seg, class_label=value))
     sides = (subjects[:training], [subjects[-1]], subjects[training:-1])
     labels = {"background": 0, "lesion": 1}
-    cohort = Cohort("labelled", MODALITIES, labels, {}, root, *map(tuple, sides))
+    cohort = Cohort("labelled", MODALITIES, labels, {}, root, *map(tuple, sides), classes=CLASSES)
     return prepare(cohort, out=root / "cache", margin=2).path
 
 
@@ -58,6 +62,8 @@ def tiny(name: str, folder: Path) -> Path:
     for variant in content["variants"].values():
         stages = {"pretrain": variant} if isinstance(base, str) else variant
         for stage, changes in stages.items():
+            if isinstance(changes, dict):
+                changes.pop("epochs", None)  # so that --epochs counts
             if isinstance(changes, dict) and "config" in changes:
                 changes["config"] = str(_small(stage, changes["config"], folder))
             for option in ("medmap.modality", "puir.anchor_modality"):

@@ -10,10 +10,10 @@ from medprism.cli import main
 from medprism.errors import UserError
 from medprism.evaluation.results import Results
 from medprism.options import known
-from medprism.sweep_jobs import PRETRAIN, SEGMENT, TEACHER
+from medprism.sweep_jobs import CLASSIFY, PRETRAIN, SEGMENT, TEACHER
 from tests.sweeps import labelled_cache, shipped, tiny
 
-BASE = {PRETRAIN: "sts", SEGMENT: "sts"}
+BASE = {PRETRAIN: "sts", SEGMENT: "sts", CLASSIFY: "brain"}
 
 
 def queue(variants, seeds=(0,), base=BASE, common=()):
@@ -54,6 +54,8 @@ def test_templates_are_those_of_the_variants_own_pretraining():
     pretrained = Path("out/filled/seed-0/pretrain")
     found = [(job.arguments["init"], job.arguments["templates"]) for job in jobs if job.verb == SEGMENT]
     assert found == [(pretrained, pretrained), (pretrained, None)]
+    found = queue({"told": {PRETRAIN: {}, CLASSIFY: {"templates": PRETRAIN}}})[-1].arguments
+    assert found["init"] == found["templates"] == Path("out/told/seed-0/pretrain")
     [elsewhere] = queue({"filled": {SEGMENT: {"templates": "run"}}})
     assert elsewhere.arguments["templates"] == Path("run")
 
@@ -108,6 +110,20 @@ def test_a_student_is_trained_by_its_teacher_which_is_trained_once():
     assert jobs[3].arguments["medmap"].anchor == "mean"
 
 
+def test_a_pretraining_is_shared_by_what_segments_and_what_classifies():
+    both = {"maps": {PRETRAIN: {}, SEGMENT: {}}, "classes": {PRETRAIN: {}, CLASSIFY: {"fraction": 0.5}}}
+    jobs = queue({**both, "scratch": {CLASSIFY: {"network.prior": "none"}}})
+    assert places(jobs) == [
+        (PRETRAIN, "maps/seed-0/pretrain"),
+        (SEGMENT, "maps/seed-0/run"),
+        (CLASSIFY, "classes/seed-0/run"),
+        (CLASSIFY, "scratch/seed-0/run"),
+    ]
+    assert [job.arguments["init"] for job in jobs[1:]] == [*2 * [Path("out/maps/seed-0/pretrain")], None]
+    assert [job.arguments["fraction"] for job in jobs[1:]] == [1.0, 0.5, 1.0]
+    assert all(job.stage > jobs[0].stage for job in jobs[1:])
+
+
 def test_what_a_variant_says_wins_over_the_sweep():
     [first, second] = queue({"a": {SEGMENT: {"epochs": 2}}, "b": {SEGMENT: {}}}, common=["--epochs=5"])
     assert (first.arguments["epochs"], second.arguments["epochs"]) == (2, 5)
@@ -123,6 +139,9 @@ def test_what_a_variant_says_wins_over_the_sweep():
         ({SEGMENT: {"out": "x"}}, "got out"),
         ({PRETRAIN: {}, SEGMENT: {"init": "x"}}, "got init"),
         ({PRETRAIN: {}, TEACHER: {}, SEGMENT: {}}, "got"),
+        ({SEGMENT: {}, CLASSIFY: {}}, "got finetune segment and finetune classify; make two variants"),
+        ({CLASSIFY: {"segmenter.combine": "fused"}}, "segmenter"),
+        ({PRETRAIN: {}, CLASSIFY: {"init": "x"}}, "got init"),
     ],
 )
 def test_variants_that_cannot_be_are_refused(variant, told):
@@ -135,18 +154,25 @@ def test_a_command_without_base_is_refused():
         queue({"whole": {PRETRAIN: {}, SEGMENT: {}}}, base={PRETRAIN: "sts"})
 
 
-def test_label_efficiency_changes_the_share_alone_and_not_the_number_of_steps():
-    variants = shipped("labels")["variants"]
-    jobs = [job for job in queue(variants) if job.verb == SEGMENT]
+@pytest.mark.parametrize(
+    ("name", "verb", "wanted"),
+    [("labels", SEGMENT, [0.2, 0.4, 0.6, 0.8, 1.0]), ("labels-classify", CLASSIFY, [0.2, 0.6, 1.0])],
+)
+def test_label_efficiency_changes_the_share_alone_and_not_the_number_of_steps(name, verb, wanted):
+    variants = shipped(name)["variants"]
+    queued = queue(variants, base=shipped(name)["base"])
+    jobs = [job for job in queued if job.verb == verb]
     shares = [job.arguments["fraction"] for job in jobs]
-    assert shares == 2 * [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert shares == 2 * wanted
     patches = [job.arguments["patches"].per_subject for job in jobs]
-    whole = queue({"all": {SEGMENT: {}}})[0].arguments["patches"].per_subject
-    assert [share * count for share, count in zip(shares, patches, strict=True)] == pytest.approx([whole] * 10, rel=0.1)
-    for method in (jobs[:5], jobs[5:]):
+    whole = patches[-1]
+    assert [share * count for share, count in zip(shares, patches, strict=True)] == pytest.approx(
+        [whole] * len(jobs), rel=0.1
+    )
+    for method in (jobs[: len(wanted)], jobs[len(wanted) :]):
         same = [{**job.arguments, "fraction": 0, "out": 0, "patches": job.arguments["patches"].size} for job in method]
         assert len({repr(each) for each in same}) == 1
-    assert len([job for job in queue(variants) if job.verb == PRETRAIN]) == 1
+    assert len([job for job in queued if job.verb == PRETRAIN]) == 1
 
 
 def test_rows_of_table_7_pretrain_as_those_of_table_4():
@@ -166,9 +192,11 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_missing_labels_are_told_before_the_first_training(tmp_path, capsys):
-    data = labelled_cache(tmp_path, training=2, unlabelled=(1,))
-    config = tiny("table6", tmp_path)
+@pytest.mark.parametrize(("verb", "config"), [(SEGMENT, "table6"), (CLASSIFY, "labels-classify")])
+def test_missing_labels_and_classes_are_told_before_the_first_training(tmp_path, capsys, verb, config):
+    lacking = {"unlabelled": (1,)} if verb == SEGMENT else {"unclassified": (1,)}
+    data = labelled_cache(tmp_path, training=2, **lacking)
+    config = tiny(config, tmp_path)
     assert main(["sweep", "--config", str(config), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
     assert "s1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -185,15 +213,16 @@ def test_every_shipped_sweep_runs_and_goes_on(name, cache, tmp_path, capsys):
     told = capsys.readouterr().out
     assert ("mmformer+leak (leaks)" in told) == (name == "medmap-sts")
     variants = shipped(name)["variants"]
+    task = {SEGMENT: "segmentation", CLASSIFY: "classification"}.get([*shipped(name)["base"]][-1], "transfer")
     for variant in variants:
         assert variant in told
-        results = Results.read(out / variant / "seed-0" / "evaluation")
-        assert results.head["task"] == ("transfer" if name in ("anchors", "table4") else "segmentation")
+        assert Results.read(out / variant / "seed-0" / "evaluation").head["task"] == task
     first = next(iter(variants))
     assert f"− {first}" in told
     page = (out / "report.html").read_text()
-    assert ("Label efficiency" in page) == (name == "labels")
-    assert ("TPR ↑" in told) == (name not in ("anchors", "table4"))
+    assert ("Label efficiency" in page) == (name in ("labels", "labels-classify"))
+    assert ("TPR ↑" in told) == (task == "segmentation")
+    assert ("balanced ACC ↑" in told) == (task == "classification")
     if name == "table6":
         starts = {
             variant: json.loads((out / variant / "seed-0/run/model/model.json").read_text()) for variant in variants

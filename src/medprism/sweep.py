@@ -46,8 +46,8 @@ def sweep(
             `pretrain`, its evaluation beside them.
         variants: name of a variant: command: options that it changes, dotted, as in
             `no-prior: {pretrain: {network.prior: none}, finetune segment: {}}`; only the options where `base` is one
-            name. The commands are `pretrain`, `teacher` (which is `finetune segment` too) and `finetune segment`;
-            `templates: pretrain` gives the last the templates of the first.
+            name. The commands are `pretrain`, `teacher` (which is `finetune segment` too), and `finetune segment` or
+            `finetune classify`; `templates: pretrain` gives the last the templates of the first.
         base: command: shipped configuration of it, or a YAML file, that all variants start from but those with a
             `config` of their own; one name is of `medprism pretrain`.
         seeds: each variant is trained once with each.

@@ -13,10 +13,12 @@ from medprism.errors import UserError
 if TYPE_CHECKING:
     from medprism.data.cache import Cache
 
-PRETRAIN, TEACHER, SEGMENT = "pretrain", "teacher", "finetune segment"
-STAGES = (PRETRAIN, TEACHER, SEGMENT)
+PRETRAIN, TEACHER, SEGMENT, CLASSIFY = "pretrain", "teacher", "finetune segment", "finetune classify"
+STAGES = (PRETRAIN, TEACHER, SEGMENT, CLASSIFY)
 """What a variant may have options of, in the order in which they are trained. A teacher is trained by `finetune
 segment` too; what is behind it is its student."""
+CHAINS = ({PRETRAIN, SEGMENT}, {PRETRAIN, CLASSIFY}, {TEACHER, SEGMENT})
+"""Which of them may follow each other; any part of one is a variant, too."""
 HANDED_ON = {PRETRAIN: "init", TEACHER: "taught_by"}
 """The option of the next stage that takes the run of a stage."""
 TEMPLATES = "templates"
@@ -28,7 +30,7 @@ class Job:
     """One training, and the evaluation behind the last one of a variant.
 
     Attributes:
-        verb: the command, `pretrain` or `finetune segment`.
+        verb: the command, `pretrain`, `finetune segment` or `finetune classify`.
         arguments: of its function.
         place: `<out>/<variant>/seed-<s>` if this training is the variant's last, else None.
         stage: its place in `STAGES`; those of one stage do not wait for each other.
@@ -45,7 +47,7 @@ def verbs() -> dict[str, Callable[..., Path]]:
     from medprism import finetune
     from medprism.training.pretrain import pretrain
 
-    return {PRETRAIN: pretrain, SEGMENT: finetune.finetune_segment}
+    return {PRETRAIN: pretrain, SEGMENT: finetune.finetune_segment, CLASSIFY: finetune.finetune_classify}
 
 
 def queue(
@@ -99,9 +101,12 @@ def queue(
 def _check(name: str, stages: Mapping[str, Any], base: Mapping[str, str]) -> None:
     """Refuse a variant that is none of the stages and not one after the other."""
     strange = [stage for stage in stages if stage not in base or stage not in STAGES]
-    if strange or not stages or {PRETRAIN, TEACHER} <= set(stages):
+    if strange or not stages:
         known, got = " or ".join(STAGES), ", ".join(strange) or "none"
         raise UserError(f"expected options of {known}, each with a base, in variant {name}, got {got}")
+    if not any(set(stages) <= chain for chain in CHAINS):
+        known = " or ".join(" and ".join(stage for stage in STAGES if stage in chain) for chain in CHAINS)
+        raise UserError(f"expected {known} in variant {name}, got {' and '.join(stages)}; make two variants of it")
     for verb, changes in stages.items():
         if not isinstance(changes, Mapping):
             raise UserError(f"expected options of {verb} in variant {name}, as in `{verb}: {{}}`, got {changes}")
@@ -118,9 +123,19 @@ def _typed(value: object) -> str:
 
 
 def require_labels(jobs: list[Job], cache: Cache) -> None:
-    """Stop if a fine-tuning that has not begun yet would miss labels, or a class in its share of them."""
-    from medprism.training.segment import label_voxels, share_of
+    """Stop if a fine-tuning that has not begun yet would miss labels or classes, or one of them in its share.
 
-    new = [job.arguments for job in jobs if job.verb == SEGMENT and not job.arguments["out"].exists()]
-    for fraction, seed in sorted({(each["fraction"], each["seed"]) for each in new}):
-        label_voxels(cache, share_of(cache.subjects("training"), fraction, seed))
+    Raises:
+        UserError: one would.
+    """
+    from medprism.training.classify import named_classes
+    from medprism.training.segment import label_voxels
+    from medprism.training.share import share_of
+
+    training, validation = cache.subjects("training"), cache.subjects("validation")
+    new = [job for job in jobs if job.verb != PRETRAIN and not job.arguments["out"].exists()]
+    for verb, fraction, seed in sorted({(job.verb, job.arguments["fraction"], job.arguments["seed"]) for job in new}):
+        if verb == CLASSIFY:
+            named_classes(cache.classes, share_of(training, fraction, seed, by_class=True), validation)
+        else:
+            label_voxels(cache, share_of(training, fraction, seed))

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from medprism.evaluation.classification import evaluate_classification
 from medprism.evaluation.results import Results, read_scores
 from medprism.evaluation.segmentation import evaluate_segmentation
 from medprism.evaluation.transfer import evaluate_transfer
 from medprism.evaluation.variants import print_variants
 from tests.evaluation.fakes import FakeModel, FakeOutliner, cohort, law, outlined, outlined_cohort
+from tests.evaluation.test_classification import Doctor, some
 
 
 def quiet():
@@ -81,6 +83,28 @@ def test_transfer_has_differences_to_the_first_and_to_lookup(tmp_path):
     difference = np.mean(scores["bad"]) - np.mean(scores["good"])
     assert line(text, "bad")[-1] == f"{difference:.2f}".replace("-", "−")
     assert "one seed" in text
+
+
+def test_classification_has_differences_to_the_first(tmp_path):
+    cache, places = some(), {}
+    for name, turned in (("good", False), ("bad", True)):
+        doctor = Doctor(cache)
+        if turned:
+            right = doctor.predict
+            doctor.predict = lambda *scans, right=right, **more: right(*scans, **more)[::-1]
+        evaluate_classification(doctor, cache, out=tmp_path / name, console=quiet())
+        places[name] = [tmp_path / name]
+    good, bad = (
+        {row.metric: row.mean for row in Results.read(tmp_path / name).select(method="model", group="all-subsets")}
+        for name in places
+    )
+    text = rest = printed(places)
+    for metric, title in (("acc", "ACC ↑"), ("balanced_acc", "balanced ACC ↑"), ("auc", "AUC ↑"), ("f1", "F1 ↑")):
+        rest = rest[rest.index(title) + len(title) :]
+        assert line(rest, "good")[1] == f"{good[metric]:.3f}"
+        assert line(rest, "bad")[1] == f"{bad[metric]:.3f}"
+        assert line(rest, "− good")[0] == f"{bad[metric] - good[metric]:.3f}".replace("-", "−")
+    assert "classification, test split, 6 subjects" in text
 
 
 def test_tasks_are_not_mixed(tmp_path):

@@ -6,12 +6,14 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from medprism.evaluation.classification import evaluate_classification
 from medprism.evaluation.results import Results
 from medprism.evaluation.segmentation import evaluate_segmentation
 from medprism.report import report
-from medprism.report.labels import efficiency, methods_of
+from medprism.report.labels import efficiencies, methods_of
 from medprism.report.runs import read_runs
 from tests.evaluation.fakes import FakeOutliner, outlined, outlined_cohort
+from tests.evaluation.test_classification import Doctor, some
 from tests.report.test_page import Page
 
 
@@ -55,7 +57,8 @@ def test_runs_that_differ_in_share_and_seed_are_one_method(folders):
 
 
 def test_points_are_means_over_subsets_and_seeds(folders):
-    made = efficiency(read_runs(folders))
+    [made] = efficiencies(read_runs(folders))
+    assert made.what == "Dice"
     assert made.fractions == ["20 %", "100 %"]
     regions, rows = zip(*made.tables, strict=True)
     assert regions == ("WT", "TC", "ET", "mean")
@@ -106,4 +109,50 @@ def test_another_split_is_left_out(folders, tmp_path):
         (folder / "metrics.json").write_text(json.dumps({**content, "split_hash": "beef"}))
     methods = methods_of(read_runs([*folders[:2], *other]))
     assert [[len(own) for own in shares.values()] for shares in methods.values()] == [[1, 1]]
-    assert efficiency([]) is None
+    assert efficiencies([]) == []
+
+
+def told(out, fraction, *, part=None, init=None, wrong=0, seed=0):
+    """An evaluation of a model that takes the first `wrong` persons for what they are not."""
+    cache = some()
+    model = Doctor(cache)
+    model.card |= {"sha256": str(out), "config": {"part": part, "seed": seed, "init": init, "fraction": fraction}}
+    right, asked = model.predict, []
+
+    def predict(images, present, *more, **named):
+        asked.append(None)
+        likely = right(images, present, *more, **named)
+        return likely[::-1] if len(asked) <= 7 * wrong else likely
+
+    model.predict = predict
+    evaluate_classification(model, cache, out=out, console=Console(file=StringIO()))
+    return out
+
+
+def number(folder, metric):
+    [row] = Results.read(folder).select(method="model", metric=metric, group="all-subsets")
+    return row.mean
+
+
+def test_classification_has_curves_of_its_own(folders, tmp_path):
+    made = [
+        told(tmp_path / "scratch-20", 0.2, wrong=3),
+        told(tmp_path / "scratch-100", 1.0, wrong=1),
+        told(tmp_path / "whole-20", 0.2, part="model", init="ab", wrong=2),
+        told(tmp_path / "whole-20-1", 0.2, part="model", init="cd", seed=1),
+        told(tmp_path / "whole-100", 1.0, part="model", init="ab"),
+    ]
+    segmented, classified = efficiencies(read_runs([*folders, *made]))
+    assert (segmented.what, classified.what) == ("Dice", "ACC and AUC")
+    assert [title for title, _ in classified.tables] == ["ACC ↑", "AUC ↑"]
+    for metric, (_, rows) in zip(("acc", "auc"), classified.tables, strict=True):
+        (scratch, first, _), (whole, second, differences) = rows
+        assert (scratch, whole) == ("from scratch", "whole pre-trained model")
+        assert [cell.text for cell in first] == [f"{number(folder, metric):.3f}" for folder in made[:2]]
+        mean = (number(made[2], metric) + number(made[3], metric)) / 2
+        assert second[0].text == f"{mean:.3f}"
+        assert differences[0].text == f"{mean - number(made[0], metric):+.3f}".replace("-", "−")
+    found = Page(report(made, out=tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "Label efficiency" in found.words
+    assert "Classification, AUC ↑" in found.words
+    assert any("AUC over the share" in image.get("alt", "") for image in found.all("img"))

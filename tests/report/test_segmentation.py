@@ -11,8 +11,9 @@ from rich.console import Console
 from medprism.evaluation.results import Results
 from medprism.evaluation.segmentation import evaluate_segmentation
 from medprism.report import report
+from medprism.report.beside import beside
 from medprism.report.outlines import border, outlines
-from medprism.report.subsets import beside, lines
+from medprism.report.subsets import lines
 from tests.evaluation.fakes import FakeOutliner, outlined, outlined_cohort
 from tests.evaluation.test_segmentation import blind
 from tests.report.test_page import EVIL, Page, evaluate

@@ -7,7 +7,7 @@ mean of the subsets' numbers, its `std` is over subsets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,21 +51,51 @@ def summarise_classes(
         modalities: canonical names in cohort order.
         seed: of the bootstrap.
     """
-    bootstrap = Bootstrap(persons, seed=seed)
-    weights = np.concatenate([np.ones((1, len(persons))), bootstrap.weights[:, bootstrap.rows]])  # as it is, then drawn
+    weights = drawn_weights(persons, seed)
     rows: list[Row] = []
     for method, by_subset in told.items():
-        found = {subset: rated(one.likely, truth[one.rows], weights[:, one.rows]) for subset, one in by_subset.items()}
-        held = {subset: set(one.rows.tolist()) for subset, one in by_subset.items()}
-        for metric in CLASS_METRICS:
-            values = {subset: numbers[metric] for subset, numbers in found.items()}
-            groups = means_over(list(by_subset), modalities)
-            wanted = [(ONE, [subset]) for subset in groups[ALL]] + list(groups.items())
-            for group, subsets in wanted:
-                table = np.stack([values[subset] for subset in subsets])
-                own = sorted(set().union(*(held[subset] for subset in subsets)))
-                rows.append(_row(method, group, subsets, metric, table, [persons[k] for k in own]))
+        held = {subset: one.rows for subset, one in by_subset.items()}
+        rows += rows_of(method, numbers_of(by_subset, truth, weights), held, persons, modalities)
     return tuple(rows)
+
+
+def drawn_weights(persons: Sequence[str], seed: int) -> Array:
+    """(1 + R, N) how often each subject is in the set as it is, and in each that the bootstrap draws."""
+    bootstrap = Bootstrap(persons, seed=seed)
+    return np.concatenate([np.ones((1, len(persons))), bootstrap.weights[:, bootstrap.rows]])
+
+
+def numbers_of(
+    by_subset: Mapping[Subset, Told], truth: NDArray[np.int64], weights: Array
+) -> dict[str, dict[Subset, Array]]:
+    """Metric -> subset -> (1 + R,) the number as it is, and of each draw."""
+    found = {subset: rated(one.likely, truth[one.rows], weights[:, one.rows]) for subset, one in by_subset.items()}
+    return {metric: {subset: numbers[metric] for subset, numbers in found.items()} for metric in CLASS_METRICS}
+
+
+def rows_of(
+    method: str,
+    numbers: Mapping[str, Mapping[Subset, Array]],
+    held: Mapping[Subset, NDArray[np.int64]],
+    persons: Sequence[str],
+    modalities: Sequence[str],
+) -> Iterator[Row]:
+    """A row for each metric and subset, and for each mean over subsets.
+
+    Args:
+        method: whose.
+        numbers: see `numbers_of`.
+        held: subset -> which subjects were scored with it.
+        persons: of all subjects.
+        modalities: canonical names in cohort order.
+    """
+    groups = means_over(list(held), modalities)
+    wanted = [(ONE, [subset]) for subset in groups.get(ALL, ())] + list(groups.items())
+    for metric, values in numbers.items():
+        for group, subsets in wanted:
+            table = np.stack([values[subset] for subset in subsets])
+            own = sorted(set().union(*(held[subset].tolist() for subset in subsets)))
+            yield _row(method, group, subsets, metric, table, [persons[k] for k in own])
 
 
 def _row(method: str, group: str, subsets: Sequence[Subset], metric: str, table: Array, persons: Sequence[str]) -> Row:

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medprism.evaluation.comparison import averaged, compare_subsets, differences
+from medprism.evaluation.comparison import averaged, differences
 from medprism.evaluation.detection import METRICS
 from medprism.evaluation.representation.tables import comparison
 from medprism.evaluation.results import Results, Row, Score, read_scores
-from medprism.evaluation.subset_tables import DETECTION_NAMES, NAMES, columns_of, interval, mean_row, regions_of
+from medprism.evaluation.subset_tables import DETECTION_NAMES, columns_of, interval, mean_row
+from medprism.evaluation.subset_tasks import SUBSET_TASKS, Number
 from medprism.evaluation.subsets import ALL, ONE
 from medprism.evaluation.summaries import MEAN, summarise
 from medprism.evaluation.tables import ARROWS, HEADLINE, number, plain_table
@@ -31,12 +32,12 @@ class Variant:
     Attributes:
         name: its name.
         seeds: the tables of its trainings, one a seed.
-        scores: of single subjects, means over the seeds.
+        scores: of single subjects, likewise.
     """
 
     name: str
     seeds: list[Results]
-    scores: list[Score]
+    scores: list[list[Score]]
 
 
 def print_variants(evaluations: Mapping[str, Sequence[Path]], console: Console) -> None:
@@ -49,7 +50,7 @@ def print_variants(evaluations: Mapping[str, Sequence[Path]], console: Console) 
     tasks: dict[str, list[Variant]] = {}
     for name, folders in evaluations.items():
         seeds = [Results.read(folder) for folder in folders]
-        scores = averaged([read_scores(folder) for folder in folders])
+        scores = [read_scores(folder) for folder in folders]
         name = f"{name} (leaks)" if seeds[0].head.get("leak") else name
         tasks.setdefault(seeds[0].head["task"], []).append(Variant(name, seeds, scores))
     for task, variants in tasks.items():
@@ -76,7 +77,7 @@ def transfer(variants: Sequence[Variant]) -> list[Table]:
     for variant in variants:
         cells = [_spread([_pairs(seed.rows, metric, MODEL) for seed in variant.seeds]) for metric in metrics]
         cells.append(_spread([_pairs(seed.rows, "psnr", "model-lookup") for seed in variant.seeds]))
-        found = () if variant is first else summarise(differences(variant.scores, first.scores))
+        found = () if variant is first else summarise(differences(averaged(variant.scores), averaged(first.scores)))
         row = _pairs(found, "psnr", "difference")
         table.add_row(variant.name, str(len(variant.seeds)), *cells, "" if row is None else interval(row))
     return [table]
@@ -84,31 +85,29 @@ def transfer(variants: Sequence[Variant]) -> list[Table]:
 
 def segmentation(variants: Sequence[Variant]) -> list[Table]:
     """Dice and HD95, means over subsets of each size, and scores of scans without lesions if there are such."""
-    return [*(_overlap(variants, metric) for metric in NAMES), *_detection(variants)]
+    return [*_over_subsets(variants), *_detection(variants)]
 
 
-def _overlap(variants: Sequence[Variant], metric: str) -> Table:
-    """Each variant on a line, and its difference to the first one below, for each region."""
-    first = variants[0]
-    about = first.seeds[0]
-    columns = columns_of(about)
-    paired = {
-        variant.name: Results(about.head, compare_subsets(variant.scores, first.scores, about.head["modalities"]))
-        for variant in variants[1:]
-    }
-    table = plain_table(f"{NAMES[metric]}: means over subsets")
-    _columns(table, 2, ["region", "variant", "seeds", *(title for title, _ in columns)])
-    for region in regions_of(about):
-        for variant in variants:
-            found = [[mean_row(seed, MODEL, region, metric, group) for seed in variant.seeds] for _, group in columns]
-            cells = [_spread(rows) for rows in found]
-            table.add_row(region if variant is first else "", variant.name, str(len(variant.seeds)), *cells)
-            if variant is not first:
-                own = [mean_row(paired[variant.name], "difference", region, metric, group) for _, group in columns]
-                cells = ["–" if row is None else interval(row) for row in own]
-                table.add_row("", Text(f"  − {first.name}"), "", *cells, style="dim")
-        table.add_section()
-    return table
+def _over_subsets(variants: Sequence[Variant]) -> list[Table]:
+    """Means over subsets, for each number each variant on a line, and its difference to the first one below."""
+    first, about = variants[0], variants[0].seeds[0]
+    task, names = SUBSET_TASKS[about.head["task"]], about.head["modalities"]
+    paired = [Results(about.head, task.compare(each.scores, first.scores, names)) for each in variants[1:]]
+    made = []
+    for title, of, numbers in task.tables(about):
+        table = plain_table(f"{title}: means over subsets")
+        _columns(table, 2, [of, "variant", "seeds", *(column for column, _ in columns_of(about))])
+        for one in numbers:
+            for variant, difference in zip(variants, [None, *paired], strict=True):
+                found = list(zip(*(_means(seed, MODEL, one) for seed in variant.seeds), strict=True))
+                label = one.title if variant is first else ""
+                table.add_row(label, variant.name, str(len(variant.seeds)), *map(_spread, found))
+                if difference is not None:
+                    cells = ["–" if row is None else interval(row) for row in _means(difference, "difference", one)]
+                    table.add_row("", Text(f"  − {first.name}"), "", *cells, style="dim")
+            table.add_section()
+        made.append(table)
+    return made
 
 
 def _detection(variants: Sequence[Variant]) -> Iterable[Table]:
@@ -124,7 +123,12 @@ def _detection(variants: Sequence[Variant]) -> Iterable[Table]:
             yield table
 
 
-_TABLES = {"transfer": transfer, "segmentation": segmentation}
+_TABLES = {"transfer": transfer, "segmentation": segmentation, "classification": _over_subsets}
+
+
+def _means(results: Results, method: str, one: Number) -> list[Row | None]:
+    """A number's means over subsets, as the columns have them."""
+    return [mean_row(results, method, one.region, one.metric, group) for _, group in columns_of(results)]
 
 
 def _columns(table: Table, left: int, titles: Sequence[str]) -> None:

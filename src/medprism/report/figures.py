@@ -1,4 +1,4 @@
-"""The drawn figures: training curves, model against rivals for every pair, Dice over the number of missing scans."""
+"""The drawn figures: training curves, model against rivals for every pair, scores over the number of missing scans."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medprism.evaluation.results import Results, Row
-from medprism.evaluation.subset_tables import NAMES as OVERLAP_NAMES
 from medprism.evaluation.subset_tables import mean_row
+from medprism.evaluation.subset_tasks import Number
 from medprism.evaluation.subsets import ONE, missing
 from medprism.evaluation.tables import ARROWS, HEADLINE, METHODS, NAMES
 from medprism.report.runs import Log
@@ -138,12 +138,12 @@ def _dot(axes: Axes, row: Row, y: int, method: str, *, label: str) -> None:
     axes.plot([row.mean], [y + shift], "o", color=colour, markersize=size, label=label or None)
 
 
-def by_missing(series: Sequence[tuple[str, Results, str]], regions: Sequence[str]) -> str | None:
-    """Dice over the number of missing scans, a panel for each region; a `data:` URI.
+def by_missing(series: Sequence[tuple[str, Results, str]], numbers: Sequence[Number]) -> str | None:
+    """Numbers over the number of missing scans, a panel for each; a `data:` URI.
 
     Args:
         series: (label, results, method) of each curve.
-        regions: to draw.
+        numbers: to draw.
 
     Returns:
         None where there are fewer than two numbers of scans to draw.
@@ -151,11 +151,11 @@ def by_missing(series: Sequence[tuple[str, Results, str]], regions: Sequence[str
     total = len(series[0][1].head["modalities"])
     groups = [ONE, *(missing(count) for count in range(1, total))]
     with styled():
-        figure = Figure(figsize=(max(5.2, min(12.5, 4.1 * len(regions))), 3.1))
-        panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
-        for axes, region in zip(panels, regions, strict=True):
+        figure = Figure(figsize=(max(5.2, min(12.5, 4.1 * len(numbers))), 3.1))
+        panels = figure.subplots(1, len(numbers), sharey=True, squeeze=False)[0]
+        for axes, one in zip(panels, numbers, strict=True):
             for number, (label, results, method) in enumerate(series):
-                rows = [mean_row(results, method, region, "dice", group) for group in groups]
+                rows = [mean_row(results, method, one.region, one.metric, group) for group in groups]
                 known = [(x, row, row.mean) for x, row in enumerate(rows) if row is not None and row.mean is not None]
                 if len(known) < 2:
                     continue
@@ -164,12 +164,12 @@ def by_missing(series: Sequence[tuple[str, Results, str]], regions: Sequence[str
                 axes.lines[-1].set_marker("o")
                 ends = [row.ci95 or (mean, mean) for _, row, mean in known]
                 axes.fill_between([x for x, _, _ in known], *zip(*ends, strict=True), color=colour, alpha=0.12, lw=0)
-            axes.set_title(region)
+            axes.set_title(one.title)
             axes.set_xlabel("missing scans")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if not any(axes.lines for axes in panels):
             return None
-        panels[0].set_ylabel(OVERLAP_NAMES["dice"])
+        panels[0].set_ylabel(numbers[0].axis)
         if len(series) > 1:
             panels[-1].legend()
         figure.tight_layout(w_pad=2.0)

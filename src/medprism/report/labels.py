@@ -1,4 +1,4 @@
-"""Label efficiency: Dice over the share of the training persons whose labels were used, a line for each method."""
+"""Label efficiency: Dice, or AUC and ACC, over the share of the training persons whose labels or classes were used."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from medprism.evaluation.comparison import averaged, compare_subsets, verdict
+from medprism.evaluation.comparison import verdict
 from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_scoring import METHODS
-from medprism.evaluation.subset_summaries import summarise_subsets
-from medprism.evaluation.subset_tables import NAMES, mean_row, regions_of
+from medprism.evaluation.subset_tables import mean_row
+from medprism.evaluation.subset_tasks import SUBSET_TASKS, Number, SubsetTask, spoken
 from medprism.evaluation.subsets import ALL
 from medprism.evaluation.tables import number
 from medprism.report.runs import Run
@@ -35,50 +35,59 @@ Key = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What the template shows.
+    """What the template shows of one task.
 
     Attributes:
+        what: is shown, in words.
         figure: a `data:` URI.
         fractions: the shares, as text.
-        tables: (region, rows); a row has a method's name, its cells, and its differences to the first method or none.
+        tables: (title, rows); a row has a method's name, its cells, and its differences to the first method or none.
     """
 
+    what: str
     figure: str
     fractions: list[str]
     tables: list[tuple[str, list[tuple[str, list[Cell], list[Cell]]]]]
 
 
-def efficiency(runs: Sequence[Run]) -> Efficiency | None:
-    """Curves and tables of the runs that are of one split; None if no method was trained with several shares."""
+def efficiencies(runs: Sequence[Run]) -> list[Efficiency]:
+    """Curves and tables of each task that some method was trained for with several shares."""
+    found = {name: [run for run in runs if _task(run) == name] for name in SUBSET_TASKS}
+    return [made for name, own in found.items() if (made := _efficiency(own, SUBSET_TASKS[name])) is not None]
+
+
+def _efficiency(runs: Sequence[Run], task: SubsetTask) -> Efficiency | None:
+    """Of the runs that are of one split; None if no method was trained with several shares."""
     methods = methods_of(runs)
     if not methods:
         return None
     about = next(run.results for shares in methods.values() for own in shares.values() for run in own if run.results)
     names = about.head["modalities"]
-    scores = {name: {f: averaged([r.scores for r in own]) for f, own in each.items()} for name, each in methods.items()}
+    scores = {name: {share: [run.scores for run in own] for share, own in m.items()} for name, m in methods.items()}
     found = {
-        name: {fraction: Results(about.head, summarise_subsets(own, names)) for fraction, own in each.items()}
+        name: {share: Results(about.head, task.mean(own, names)) for share, own in each.items()}
         for name, each in scores.items()
     }
-    regions, fractions = regions_of(about), sorted({fraction for each in found.values() for fraction in each})
+    numbers, fractions = task.chief(about), sorted({share for each in found.values() for share in each})
     reference, *_ = scores.values()
     paired = {
         name: {
-            fraction: Results(about.head, compare_subsets(own, reference[fraction], names))
-            for fraction, own in each.items()
-            if each is not reference and fraction in reference
+            share: Results(about.head, task.compare(own, reference[share], names))
+            for share, own in each.items()
+            if each is not reference and share in reference
         }
         for name, each in scores.items()
     }
     tables = []
-    for region in regions:
+    for one in numbers:
         rows = []
         for name, each in found.items():
-            cells = [_cell(_dice(each.get(fraction), METHODS[0], region)) for fraction in fractions]
-            others = [_dice(paired[name].get(fraction), "difference", region) for fraction in fractions]
+            cells = [_cell(_mean(each.get(share), METHODS[0], one)) for share in fractions]
+            others = [_mean(paired[name].get(share), "difference", one) for share in fractions]
             rows.append((name, cells, [_cell(row, signs=True) for row in others] if paired[name] else []))
-        tables.append((region, rows))
-    return Efficiency(_figure(found, regions), [f"{100 * fraction:g} %" for fraction in fractions], tables)
+        tables.append((one.title, rows))
+    shown = [f"{100 * share:g} %" for share in fractions]
+    return Efficiency(spoken(numbers), _figure(found, numbers), shown, tables)
 
 
 def methods_of(runs: Sequence[Run]) -> dict[str, Shares]:
@@ -101,10 +110,14 @@ def _one_a_seed(shares: Shares) -> bool:
     return all(len({run.card["config"]["seed"] for run in same}) == len(same) for same in shares.values())
 
 
+def _task(run: Run) -> str | None:
+    """What a run was scored on."""
+    return None if run.results is None else str(run.results.head["task"])
+
+
 def _split(run: Run) -> str | None:
-    """The hash of the split that a segmentation was scored on; None of other runs."""
-    scored = run.results is not None and run.results.head["task"] == "segmentation"
-    return str(run.results.head["split_hash"]) if scored and run.results else None
+    """The hash of the split that a run was scored on under subsets of the scans; None of other runs."""
+    return str(run.results.head["split_hash"]) if run.results is not None and _task(run) in SUBSET_TASKS else None
 
 
 def _grouped(runs: Sequence[Run], but: Sequence[str]) -> dict[Key, Shares]:
@@ -135,17 +148,17 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _dice(results: Results | None, method: str, region: str) -> Row | None:
-    return None if results is None else mean_row(results, method, region, "dice", ALL)
+def _mean(results: Results | None, method: str, one: Number) -> Row | None:
+    return None if results is None else mean_row(results, method, one.region, one.metric, ALL)
 
 
-def _figure(found: Mapping[str, Mapping[float, Results]], regions: Sequence[str]) -> str:
+def _figure(found: Mapping[str, Mapping[float, Results]], numbers: Sequence[Number]) -> str:
     with styled():
-        figure = Figure(figsize=(max(5.2, min(12.5, 4.1 * len(regions))), 3.3))
-        panels = figure.subplots(1, len(regions), sharey=True, squeeze=False)[0]
-        for axes, region in zip(panels, regions, strict=True):
+        figure = Figure(figsize=(max(5.2, min(12.5, 4.1 * len(numbers))), 3.3))
+        panels = figure.subplots(1, len(numbers), sharey=True, squeeze=False)[0]
+        for axes, one in zip(panels, numbers, strict=True):
             for place, (name, each) in enumerate(found.items()):
-                rows = [(fraction, _dice(each[fraction], METHODS[0], region)) for fraction in sorted(each)]
+                rows = [(share, _mean(each[share], METHODS[0], one)) for share in sorted(each)]
                 known = [(x, row, row.mean) for x, row in rows if row is not None and row.mean is not None]
                 if not known:
                     continue
@@ -153,11 +166,11 @@ def _figure(found: Mapping[str, Mapping[float, Results]], regions: Sequence[str]
                 low, high = zip(*(row.ci95 or (mean, mean) for _, row, mean in known), strict=True)
                 axes.plot(x, y, "o-", label=name, color=category(place), linewidth=1.6)
                 axes.fill_between(x, low, high, color=category(place), alpha=0.12, linewidth=0)
-            axes.set_title(region)
+            axes.set_title(one.title)
             axes.set_xlabel("training persons with labels")
-            axes.set_xticks(sorted({fraction for each in found.values() for fraction in each}))
+            axes.set_xticks(sorted({share for each in found.values() for share in each}))
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        panels[0].set_ylabel(f"{NAMES['dice']}, mean over subsets")
+        panels[0].set_ylabel(", ".join(filter(None, (numbers[0].axis, "mean over subsets"))))
         panels[-1].legend()
         figure.tight_layout(w_pad=2.0)
         return svg_uri(figure)

@@ -18,6 +18,7 @@ from medprism.evaluation.results import Results
 from medprism.evaluation.summaries import MEAN
 from medprism.evaluation.tables import ARROWS, HEADLINE, NAMES
 from medprism.report import (
+    beside,
     classes,
     cohort,
     figures,
@@ -58,9 +59,9 @@ def render(runs: Sequence[Run]) -> str:
         represented_metrics=measures.NAMES,
         measure_columns=measures.COLUMNS,
         compared={protocol: tables.compare(_transfers(runs), protocol) for protocol in _shared(runs)},
-        segmented=subsets.beside(runs),
-        segmented_curve=subsets.beside_curve(runs),
-        efficiency=labels.efficiency(runs),
+        under_subsets=beside.beside(runs),
+        subset_curves=beside.curves(runs),
+        efficiencies=labels.efficiencies(runs),
         compared_metrics=[f"{NAMES[metric]} {ARROWS[metric]}" for metric in ("psnr", "ssim", "nmse")],
         sides=cohort.sides(listed.subjects, about.head["modalities"]) if listed and about else [],
         cohort_of=listed.name if listed else "",

@@ -1,4 +1,4 @@
-"""The tables of segmentation: every subset of the scans, means over subsets, detection, runs beside each other."""
+"""The tables of segmentation: every subset of the scans, means over subsets, detection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medprism.evaluation.comparison import compare_subsets, verdict
 from medprism.evaluation.detection import METRICS
 from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_scoring import EMPTY, METHODS
@@ -19,12 +18,12 @@ from medprism.evaluation.subset_tables import (
     regions_of,
     told_of_empty,
 )
+from medprism.evaluation.subset_tasks import SUBSET_TASKS
 from medprism.evaluation.subsets import ALL, ONE, spelled
 from medprism.evaluation.tables import number
 from medprism.report.figures import by_missing
-from medprism.report.runs import Run
 from medprism.report.style import MODEL
-from medprism.report.tables import Cell, interval, mix, signed
+from medprism.report.tables import Cell, interval, mix
 
 TASK = "segmentation"
 
@@ -42,7 +41,7 @@ class Line:
 
 def segmentation(results: Results) -> dict[str, Any]:
     """All that the template shows of one evaluation."""
-    regions, columns = regions_of(results), columns_of(results)
+    regions, columns, chief = regions_of(results), columns_of(results), SUBSET_TASKS[TASK].chief(results)
     return {
         "regions": regions,
         "metrics": list(NAMES.values()),
@@ -52,7 +51,7 @@ def segmentation(results: Results) -> dict[str, Any]:
         "subsets": {method: lines(results, method) for method in methods_of(results) if method != EMPTY},
         "detection": {region: detected(results, region) for region in regions} if results.head["detection"] else {},
         "detection_names": list(DETECTION_NAMES.values()),
-        "curve": by_missing([(method, results, method) for method in methods_of(results)], regions),
+        "curve": by_missing([(method, results, method) for method in methods_of(results)], chief),
         "empty": told_of_empty(results),
         "rule": results.head["empty_rule"],
         "small": results.head["small"] or {},
@@ -65,7 +64,7 @@ def segmentation(results: Results) -> dict[str, Any]:
 def cards(results: Results, region: str) -> tuple[Cell, Cell]:
     """Dice and HD95 of a region, mean over all subsets."""
     dice, distance = (mean_row(results, METHODS[0], region, metric, ALL) for metric in NAMES)
-    return _plain(dice), _plain(distance)
+    return plain(dice), plain(distance)
 
 
 def lines(results: Results, method: str) -> list[Line]:
@@ -80,7 +79,7 @@ def lines(results: Results, method: str) -> list[Line]:
         cells = []
         for region in regions:
             dice, distance = (rows[given, region, metric] for metric in NAMES)
-            cells += [_plain(dice, _colour(dice, *ends[region])), _plain(distance)]
+            cells += [plain(dice, _colour(dice, *ends[region])), plain(distance)]
         n = rows[given, regions[0], "dice"].n
         found.append(Line(spelled(given), [name in given for name in names], n, cells, len(given) > size > 0))
         size = len(given)
@@ -93,7 +92,7 @@ def means(results: Results, metric: str) -> list[tuple[str, str, list[Cell]]]:
         (
             region,
             method,
-            [_plain(mean_row(results, method, region, metric, group)) for _, group in columns_of(results)],
+            [plain(mean_row(results, method, region, metric, group)) for _, group in columns_of(results)],
         )
         for region in regions_of(results)
         for method in methods_of(results)
@@ -107,7 +106,7 @@ def detected(results: Results, region: str) -> list[tuple[str, str, list[Cell]]]
         (
             spelled(given) or "mean over subsets",
             method,
-            [_plain(rows[group, given, method, metric]) for metric in METRICS],
+            [plain(rows[group, given, method, metric]) for metric in METRICS],
         )
         for group, given in dict.fromkeys(key[:2] for key in rows if key[0] in (ONE, ALL))
         for method in methods_of(results)
@@ -115,66 +114,13 @@ def detected(results: Results, region: str) -> list[tuple[str, str, list[Cell]]]
     ]
 
 
-@dataclass(frozen=True)
-class Beside:
-    """Segmentations of several runs beside each other: Dice of one region.
-
-    Attributes:
-        region: its name.
-        columns: titles of the means over subsets.
-        rows: (run, cells, differences to the first run, split hash, whether it is the first run's).
-    """
-
-    region: str
-    columns: list[str]
-    rows: list[tuple[str, list[Cell], list[Cell], str, bool]]
-
-
-def beside(runs: Sequence[Run]) -> list[Beside]:
-    """Dice of every run, and its paired difference to the first one on what both scored."""
-    scored = [(run, run.results) for run in runs if run.results is not None and run.results.head["task"] == TASK]
-    if len(scored) < 2:
-        return []
-    first, reference = scored[0]
-    columns = columns_of(reference)
-    made = []
-    for region in regions_of(reference):
-        rows = []
-        for run, results in scored:
-            same = results.head["split_hash"] == reference.head["split_hash"]
-            cells = [_plain(mean_row(results, METHODS[0], region, "dice", group)) for _, group in columns]
-            paired = [Cell("–")] * len(columns)
-            if same and run is not first:
-                found = compare_subsets(run.scores, first.scores, reference.head["modalities"])
-                difference = Results(reference.head, found)
-                paired = [
-                    _difference(mean_row(difference, "difference", region, "dice", group)) for _, group in columns
-                ]
-            rows.append((run.name, cells, paired, str(results.head["split_hash"])[:12], same))
-        made.append(Beside(region, [title for title, _ in columns], rows))
-    return made
-
-
-def beside_curve(runs: Sequence[Run]) -> str | None:
-    """Dice of every run over the number of missing scans, as a `data:` URI; None for fewer than two runs."""
-    scored = [(run.name, run.results) for run in runs if run.results is not None and run.results.head["task"] == TASK]
-    if len(scored) < 2:
-        return None
-    return by_missing([(name, results, METHODS[0]) for name, results in scored], regions_of(scored[0][1])[-1:])
-
-
-def _plain(row: Row | None, colour: str = "") -> Cell:
+def plain(row: Row | None, colour: str = "") -> Cell:
+    """A mean with its interval."""
     if row is None or row.mean is None:
         return Cell("–")
     empty = f", truth and output both empty in {row.n_empty}, one in {row.n_one_empty}" if row.metric in NAMES else ""
     spread = "" if row.std is None else f", ± {number(row.std, row.metric)}"
     return Cell(number(row.mean, row.metric), interval(row), colour, title=f"n = {row.n}{spread}{empty}")
-
-
-def _difference(row: Row | None) -> Cell:
-    if row is None or row.mean is None:
-        return Cell("–")
-    return Cell(signed(row.mean, row.metric), interval(row), verdict=verdict(row), title=f"n = {row.n}")
 
 
 def _ends(rows: Sequence[Row]) -> tuple[float, float]:
