@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medprism.models.convolution import TinyConv3d
+from medprism.models.convolution import PointConv3d, TinyConv3d
 from medprism.models.swinunetr import SwinUNETR
 from medprism.models.unet import UNet
 
@@ -72,3 +72,20 @@ def test_a_unet_on_small_patches_and_the_bottleneck_of_swinunetr_have_right_grad
     for module, run in ((unet.blocks[-1], lambda: unet.decode(unet.encode(scan))), (bottom, lambda: bottom(hidden))):
         exact, fast = (gradient(module, run, enabled) for enabled in (False, True))
         assert (exact - fast).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_kernel_of_one_voxel_is_a_convolution_and_stays_channels_last(given):
+    torch.manual_seed(0)
+    ours, theirs = PointConv3d(6, 5), nn.Conv3d(6, 5, 1)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, 4, 3, 5).to(memory_format=given).requires_grad_()
+    found = ours(x)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    wanted = theirs(x)
+    torch.testing.assert_close(found, wanted)
+    grads = [
+        torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+        for y, layer in ((found, ours), (wanted, theirs))
+    ]
+    torch.testing.assert_close(*grads)

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from medprism.errors import UserError
 from medprism.models import NetworkConfig, Prism, build
+from medprism.models.prism import mean_by_owner
 
 SMALL = {
     "unet": NetworkConfig(width=4, levels=3),
@@ -173,3 +175,32 @@ def test_options_of_other_backbones_are_refused():
         NetworkConfig("uniformer", levels=6)
     with pytest.raises(UserError, match=r"none with unet3d for network\.norm, got batch"):
         NetworkConfig("unet3d", norm="batch")
+
+
+@pytest.mark.parametrize("backbone", ["unet", "unet3d"])
+def test_maps_stay_in_the_memory_format_that_convolutions_are_fast_in(backbone):
+    torch.manual_seed(0)
+    net, lost = Prism(NetworkConfig(backbone, width=8, levels=3), 3, (16, 16, 16)), []
+    for name, module in net.backbone.named_modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            module.register_forward_hook(
+                lambda module, given, made, name=name: lost.extend(
+                    name for x in (*given, made) if not x.is_contiguous(memory_format=torch.channels_last_3d)
+                )
+            )
+    net.generate(torch.randn(2, 3, 16, 16, 16), torch.tensor([[True, False, True], [True, True, True]]))
+    assert lost == []
+
+
+def test_means_by_owner_are_means_in_any_memory_format():
+    torch.manual_seed(0)
+    feature, owner = torch.randn(6, 4, 3, 2, 5), torch.tensor([0, 0, 0, 1, 2, 2])
+    wanted = torch.stack([feature[:3].mean(0), feature[3], feature[4:].mean(0)])
+    torch.testing.assert_close(mean_by_owner(feature, owner, 3), wanted)
+    found = mean_by_owner(feature.to(memory_format=torch.channels_last_3d), owner, 3)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(found, wanted)
+    vectors = torch.randn(6, 7)
+    torch.testing.assert_close(mean_by_owner(vectors, owner, 3)[0], vectors[:3].mean(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(mean_by_owner(feature, owner, 3), wanted)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from medprism.models.convolution import PointConv3d
+
 
 class LinearDecoder(nn.Module):
     """Each voxel of the bottleneck to its block of the image, by one linear map.
@@ -27,7 +29,7 @@ class LinearDecoder(nn.Module):
             nn.ConvTranspose3d(coarse, fine, far // near, stride=far // near, bias=False)
             for fine, coarse, near, far in levels
         )
-        self.head = nn.Conv3d(channels[0], out_channels, 1)
+        self.head = PointConv3d(channels[0], out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         """Bottleneck (N, C, x, y, z) to an image (N, out_channels, X, Y, Z)."""

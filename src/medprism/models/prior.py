@@ -36,9 +36,7 @@ class ChannelRetrieval(nn.Module):
         """Bottleneck z (N, C, x, y, z) to what it retrieves, the same shape."""
         grid = z.shape[2:]
         query = z if grid == self.size else F.interpolate(z, size=self.size, mode="trilinear", align_corners=False)
-        memory = self.prior.flatten(2).expand(z.shape[0], -1, -1)
-        attended, _ = self.attention(query.flatten(2), memory, memory, need_weights=False)
-        found: Tensor = attended.reshape(query.shape)
+        found = attend(self.attention, query.flatten(2), self.prior.flatten(2)).reshape(query.shape)
         if grid != self.size:
             found = F.interpolate(found, size=grid, mode="trilinear", align_corners=False)
         return found
@@ -62,10 +60,26 @@ class TokenRetrieval(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Bottleneck z (N, C, x, y, z) to what it retrieves, the same shape."""
-        memory = self.prior.flatten(2).transpose(1, 2).expand(z.shape[0], -1, -1)
-        found, _ = self.attention(z.flatten(2).transpose(1, 2), memory, memory, need_weights=False)
-        back: Tensor = found.transpose(1, 2).reshape(z.shape)
-        return back
+        found = attend(self.attention, z.flatten(2).transpose(1, 2), self.prior.flatten(2).transpose(1, 2))
+        return found.transpose(1, 2).reshape(z.shape)
+
+
+def attend(attention: nn.MultiheadAttention, query: Tensor, memory: Tensor) -> Tensor:
+    """What queries (N, L, E) find in the one memory (1, S, E) of all rows: (N, L, E).
+
+    The module's own forward projects the memory anew for each row, and in inference copies its weights for each query.
+    """
+    q, k, v = attention.in_proj_weight.chunk(3)
+    own, biases = query.flatten(0, 1), attention.in_proj_bias.chunk(3)
+    parts = (F.linear(own, q, biases[0]), F.linear(memory[0], k, biases[1]), F.linear(memory[0], v, biases[2]))
+    heads = [
+        part.view(rows, -1, attention.num_heads, attention.head_dim).transpose(1, 2)
+        for part, rows in zip(parts, (query.shape[0], 1, 1), strict=True)
+    ]
+    key, value = (part.expand(query.shape[0], -1, -1, -1) for part in heads[1:])
+    found = F.scaled_dot_product_attention(heads[0], key, value).transpose(1, 2).flatten(2)
+    back: Tensor = attention.out_proj(found)
+    return back
 
 
 class Fusion(nn.Module):

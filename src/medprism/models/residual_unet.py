@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
-from medprism.models.convolution import TinyConv3d
+from medprism.models.convolution import PointConv3d, TinyConv3d
 
 BLOCKS = (1, 2, 2, 4)
 GROUPS = 8
@@ -60,9 +60,9 @@ class ResidualUNet(nn.Module):
             for channels, count in zip(self.channels, counts, strict=True)
         )
         if out_channels:
-            self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
+            self.up = nn.ModuleList(PointConv3d(coarse, fine) for fine, coarse in pairs)
             self.refine = nn.ModuleList(NormalisedBlock(fine) for fine, _ in pairs)
-            self.head = nn.Conv3d(width, out_channels, 1)
+            self.head = PointConv3d(width, out_channels)
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
@@ -82,7 +82,7 @@ class ResidualUNet(nn.Module):
     def decoded(self, features: list[Tensor]) -> list[Tensor]:
         """The decoder's features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse, without the bottleneck."""
         *skips, x = features
-        levels = []
+        x, levels = x.contiguous(memory_format=self.memory_format), []
         for level in reversed(range(len(skips))):
             x = skips[level] + F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
             x = self.refine[level](x)

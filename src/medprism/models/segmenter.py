@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from medprism.errors import expect
+from medprism.models.convolution import PointConv3d
 from medprism.models.fusion import GatedFusion, MeanFusion
 from medprism.models.prism import NetworkConfig, Prism, pairs
 
@@ -83,7 +84,7 @@ class Segmenter(nn.Module):
             config.deep_supervision,
         )
         self.fusion = GatedFusion(channels, modalities) if self._gated else MeanFusion()
-        self.coarse_heads = nn.ModuleList(nn.Conv3d(c, classes, 1) for c in channels[1 : 1 + config.deep_supervision])
+        self.coarse_heads = nn.ModuleList(PointConv3d(c, classes) for c in channels[1 : 1 + config.deep_supervision])
 
     @property
     def _gated(self) -> bool:

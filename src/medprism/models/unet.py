@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
-from medprism.models.convolution import TinyConv3d
+from medprism.models.convolution import PointConv3d, TinyConv3d
 
 
 class ResidualBlock(nn.Module):
@@ -59,9 +59,9 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(8 if self.channels[-1] % 8 == 0 else 1, self.channels[-1])
         if out_channels:
             self.up = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-            self.merge = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
+            self.merge = nn.ModuleList(PointConv3d(2 * fine, fine) for fine, _ in pairs)
             self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
-            self.head = nn.Conv3d(width, out_channels, 1)
+            self.head = PointConv3d(width, out_channels)
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
@@ -81,7 +81,7 @@ class UNet(nn.Module):
     def decoded(self, features: list[Tensor]) -> list[Tensor]:
         """The decoder's features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse, without the bottleneck."""
         *skips, x = features
-        levels = []
+        x, levels = x.contiguous(memory_format=self.memory_format), []
         for level in reversed(range(len(skips))):
             x = self.merge[level](torch.cat([self.up[level](x), skips[level]], dim=1))
             x = self.refine[level](x)

@@ -12,7 +12,7 @@ from monai.networks.blocks.unetr_block import UnetrUpBlock
 from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d
-from medprism.models.convolution import TinyConv3d
+from medprism.models.convolution import PointConv3d, TinyConv3d
 from medprism.models.uniformer_blocks import Embedding, GlobalBlock, LastNorm, LocalBlock, Norm, initialise, norm_of
 
 DEPTHS = (3, 4, 8, 3)
@@ -56,7 +56,7 @@ class UniFormer(nn.Module):
         if out_channels:
             pairs = zip(self.channels[:-1], self.channels[1:], strict=True)
             self.up = nn.ModuleList(_merging(coarse, fine) for fine, coarse in pairs)
-            self.head = nn.Conv3d(width, out_channels, 1)
+            self.head = PointConv3d(width, out_channels)
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 

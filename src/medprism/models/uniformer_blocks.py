@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
-from medprism.models.convolution import TinyConv3d
+from medprism.models.convolution import PointConv3d, TinyConv3d
 
 Norm = Literal["group", "batch"]
 
@@ -51,8 +51,8 @@ class Perceptron(nn.Module):
     def __init__(self, channels: int, *, maps: bool) -> None:
         super().__init__()
         hidden = EXPANSION * channels
-        self.fc1 = nn.Conv3d(channels, hidden, 1) if maps else nn.Linear(channels, hidden)
-        self.fc2 = nn.Conv3d(hidden, channels, 1) if maps else nn.Linear(hidden, channels)
+        self.fc1 = PointConv3d(channels, hidden) if maps else nn.Linear(channels, hidden)
+        self.fc2 = PointConv3d(hidden, channels) if maps else nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, X, Y, Z) or (N, T, C) to the same shape."""
@@ -75,7 +75,7 @@ class LocalBlock(nn.Module):
         super().__init__()
         self.pos_embed = TinyConv3d(channels, channels, NEAR, padding=NEAR // 2, groups=channels)
         self.norm1, self.norm2 = norm_of(channels, norm), norm_of(channels, norm)
-        self.conv1, self.conv2 = nn.Conv3d(channels, channels, 1), nn.Conv3d(channels, channels, 1)
+        self.conv1, self.conv2 = PointConv3d(channels, channels), PointConv3d(channels, channels)
         self.attn = TinyConv3d(channels, channels, LOCAL, padding=LOCAL // 2, groups=channels)
         self.mlp = Perceptron(channels, maps=True)
 
