@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file
 
 from medprism.data.cohort import Cohort, Subject
@@ -146,6 +147,7 @@ def train_as(rank: int, world: int, port: int, task, cache: Path, out: Path, cha
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0}
     names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     os.environ.update({name: str(value) for name, value in names.items()})
+    rank_zero_only.rank = rank  # Lightning reads it when it is imported, which was before the fork
     task(cache, out, **changes)
 
 

@@ -72,10 +72,11 @@ class Checkpoints(L.Callback):
         run: where to.
         metric: name of the score.
         save_model: writes the model folder from the module's weights and its validation score.
+        world: number of training processes.
     """
 
-    def __init__(self, run: RunFolder, metric: str, save_model: Callable[[float], None]) -> None:
-        self.run, self.metric, self.save_model = run, metric, save_model
+    def __init__(self, run: RunFolder, metric: str, save_model: Callable[[float], None], world: int = 1) -> None:
+        self.run, self.metric, self.save_model, self.world = run, metric, save_model, world
         self.best = self.latest = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -115,11 +116,20 @@ class Checkpoints(L.Callback):
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far and the latest."""
-        return {"best": self.best, "latest": self.latest}
+        """The best score so far, the latest, and how many processes there are."""
+        return {"best": self.best, "latest": self.latest, "world": self.world}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from them."""
+        """Go on from them.
+
+        Raises:
+            UserError: there were more or fewer processes: a step would be of other samples, an epoch of other steps.
+        """
+        if (begun := state_dict.get("world", self.world)) != self.world:
+            raise UserError(
+                f"expected {begun} processes (devices times nodes), as {self.run.path} began with, got {self.world}; "
+                "start as many, or begin anew with another --out or with --force"
+            )
         self.best, self.latest = state_dict["best"], state_dict["latest"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from medprism.errors import UserError
@@ -21,6 +21,7 @@ from medprism.training.callbacks import Checkpoints, MetricsTable, ProgressBar
 from medprism.training.memory import keep_freed_memory
 from medprism.training.module import Objective, OptimiserConfig, Training
 from medprism.training.patches import Patches
+from medprism.training.processes import PATIENCE, lost, processes
 from medprism.training.run import Resume, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -38,12 +39,15 @@ class Compute:
 
     Attributes:
         device: `auto` takes a GPU if there is one.
-        devices: processes on this machine; under torchrun or SLURM their number is taken from there.
+        devices: processes on this machine, each with a GPU of its own if it is on GPUs; under torchrun or SLURM their
+            number is taken from there.
+        nodes: machines; more than one need torchrun or srun, from which their number is taken.
         precision: `bf16` is automatic mixed precision, on GPUs and on CPUs with bf16 units.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
+    nodes: int = 1
     precision: Literal["32", "bf16"] = "32"
 
 
@@ -100,7 +104,8 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
         The run folder.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, the run was begun by another number of processes, or one of them
+            is lost.
     """
     steps = plan.loaders.steps * plan.epochs
     module = Training(plan.network, plan.objective, plan.optimiser, steps)
@@ -111,7 +116,8 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
         if plan.beside is not None:
             plan.beside(run.model)
 
-    checkpoints = Checkpoints(run, metric, write_model)
+    world = plan.trainer["devices"] * plan.trainer["num_nodes"]
+    checkpoints = Checkpoints(run, metric, write_model, world)
     bar = ProgressBar(steps, plan.title, metric, unit)
     with warnings.catch_warnings():
         _quiet()
@@ -129,7 +135,16 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
             logger.info("%s is complete", out)
             return out
         going_on = resume == "auto" and run.last.exists()
-        trainer.fit(module, plan.loaders, ckpt_path=str(run.last) if going_on else None)
+        try:
+            trainer.fit(module, plan.loaders, ckpt_path=str(run.last) if going_on else None)
+        except RuntimeError as error:
+            if world == 1 or not lost(error):
+                raise
+            said = str(error).partition("\n")[0]
+            raise UserError(
+                f"expected {world} processes to go on, got no answer from another ({said}); see what that one said, "
+                "then give the same command with --resume auto"
+            ) from error
     if trainer.is_global_zero:
         # Anew from the checkpoint: a kill while the folder was being replaced leaves no trace.
         chosen = run.best if plan.ship == "best" else run.last
@@ -173,25 +188,20 @@ def where(compute: Compute, *, unused: bool = False) -> dict[str, Any]:
         unused: whether some parameters have no gradient in some steps.
 
     Raises:
-        UserError: there are not as many devices.
+        UserError: there are not as many devices, or they are not what the launcher started.
     """
     accelerator = compute.device
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    launched = "LOCAL_WORLD_SIZE" in os.environ  # by torchrun
-    devices = int(os.environ["LOCAL_WORLD_SIZE"]) if launched else compute.devices
-    if devices < 1:
-        raise UserError(f"expected at least 1 process, got compute.devices={devices}; give 1 or more")
+    devices, nodes = processes(compute.devices, compute.nodes)
     if accelerator == "cuda" and torch.cuda.device_count() < devices:
         found = torch.cuda.device_count()
         raise UserError(f"expected {devices} CUDA device(s), got {found}; give --compute.device cpu or fewer devices")
-    nodes = int(os.environ["WORLD_SIZE"]) // devices if launched else int(os.environ.get("SLURM_NNODES", 1))
-    strategy = "ddp_find_unused_parameters_true" if unused else "ddp"
     return {
         "accelerator": accelerator,
         "devices": devices,
         "num_nodes": nodes,
-        "strategy": strategy if devices * nodes > 1 else "auto",
+        "strategy": DDPStrategy(find_unused_parameters=unused, timeout=PATIENCE) if devices * nodes > 1 else "auto",
         "precision": "bf16-mixed" if compute.precision == "bf16" else "32-true",
     }
 
