@@ -67,8 +67,10 @@ def slide(
         if progress is not None:
             progress(min(first + batch, len(windows)), len(windows))
     covered = count > 0
-    result = torch.where(covered, total / torch.where(covered, count, 1.0), outside[:, None, None, None])
-    return result[:, *offset]
+    total /= count.masked_fill_(~covered, 1.0)  # in place: of a large CT each copy is a gigabyte
+    for output, value in zip(total, outside.tolist(), strict=True):
+        output.masked_fill_(~covered, value)
+    return total[:, *offset]
 
 
 def slide_embed(
@@ -166,7 +168,8 @@ def _tidy(
     """Images with absent scans zeroed, background values and foreground."""
     air = torch.zeros(len(images)) if background is None else background
     air = air.to(images.device, torch.float32)
-    images = torch.where(present[:, None, None, None], images.float(), 0.0)
+    if not present.all() or images.dtype != torch.float32:
+        images = torch.where(present[:, None, None, None], images.float(), 0.0)
     if foreground is None:
         foreground = (images[present] != air[present, None, None, None]).any(0)
     return images, air, foreground
