@@ -93,7 +93,9 @@ def test_one_subject_by_files(tmp_path, model, scan, capsys):
     for words_shown in ("given: a.nii.gz", "absent", "0.812 (0.7 to 0.9)", f"Found: {told['Class']}"):
         assert words_shown in shown
     assert cli.main(words) == 2
-    assert "--force" in capsys.readouterr().err
+    again = capsys.readouterr()
+    assert "--force" in again.err
+    assert again.out == ""
 
 
 def test_a_cohort_goes_on_where_it_stopped(tmp_path, model, monkeypatch):

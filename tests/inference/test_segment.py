@@ -221,5 +221,10 @@ def test_from_the_command_line(tmp_path, model, scan, capsys):
     assert (tmp_path / "seg_raw.nii.gz").exists()
     capsys.readouterr()
     assert cli.main(words) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: expected no file")
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1].startswith("error: expected no file")
+    assert shown.out == ""  # nothing is told of what is not begun
+    assert cli.main([*words[:3], str(tmp_path / "lost.nii.gz"), "--out", str(tmp_path / "other.nii.gz")]) == 2
+    shown = capsys.readouterr()
+    assert "no such file" in shown.err
+    assert shown.out == ""

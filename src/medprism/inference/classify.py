@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,8 +11,9 @@ from medprism.errors import UserError
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
-    from medprism.inference.classification import ClassificationModel
     from medprism.inference.jobs import Job
+
+# Models are `Any` here: to tell options, the parser imports all that is named for type checking, and models need torch.
 
 
 def classify(
@@ -59,8 +61,8 @@ def classify(
     if image:
         require_json(out)
         job = jobs.job_of_files(image, lambda given: {"class": out}, loaded.modalities)
-        tables_subsets.one_subject(loaded, job)
-        made = run(work, loaded, [job], keep=False, force=force)
+        tell = partial(tables_subsets.one_subject, loaded, job)
+        made = run(work, loaded, [job], keep=False, force=force, tell=tell)
         tables_subsets.classes(out)
         return made
     if out.suffix == ".json":
@@ -71,11 +73,14 @@ def classify(
         return {"class": out / f"{subject.subject}.json"}
 
     todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
-    tables_subsets.whole_cohort(loaded, cohort, todo)
-    return run(work, loaded, todo, keep=True, force=force, workers=workers)
+    tell = partial(tables_subsets.whole_cohort, loaded, cohort, todo)
+    return run(work, loaded, todo, keep=True, force=force, workers=workers, tell=tell)
 
 
 def _make(
-    model: ClassificationModel, job: Job, names: Sequence[str], progress: Callable[[float], None]
+    model: Any,  # noqa: ANN401
+    job: Job,
+    names: Sequence[str],
+    progress: Callable[[float], None],
 ) -> Mapping[str, Any]:
     return {"class": model.classify(job.images, progress=progress)}

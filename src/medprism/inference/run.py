@@ -12,6 +12,7 @@ from medprism.errors import UserError
 from medprism.inference.jobs import Job, refuse_inputs, state
 from medprism.inference.progress import bar, finished
 from medprism.inference.workers import Workers
+from medprism.io.container import open_nifti, split_volume
 
 
 class Output(Protocol):
@@ -58,6 +59,7 @@ def run(
     keep: bool,
     force: bool,
     workers: Workers | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Do the jobs; one that cannot be used does not stop the others.
 
@@ -68,6 +70,7 @@ def run(
         keep: outputs that are just what would be made are left as they are, else they stand in the way.
         force: overwrite whatever is there.
         workers: do it there, in any order; the files are the same.
+        tell: prints what is to be expected; called when nothing is in the way and a patient's files are there.
 
     Returns:
         All outputs, also those that were there before.
@@ -77,6 +80,9 @@ def run(
             are done).
     """
     todo = [(job, left) for job in jobs if (left := _left(work, job, keep=keep, force=force))]
+    for job, _ in todo:
+        _require_files(job)
+    tell()
     failures = {}
     with bar(work.doing, len(todo)) as progress:
         done: Iterator[Done]
@@ -97,6 +103,14 @@ def run(
             "mend them and give the same command: what is done is kept"
         )
     return outputs
+
+
+def _require_files(job: Job) -> None:
+    """Stop if a patient's file is missing; of a cohort, such a subject is told of in the end."""
+    for path in job.images.values() if job.subject is None else ():
+        file, _ = split_volume(path)
+        if not file.exists():
+            open_nifti(file)  # says so
 
 
 Todo = tuple[Job, dict[str, bool]]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medprism.errors import UserError
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
     from medprism.inference.jobs import Job
-    from medprism.inference.segmentation import SegmentationModel
     from medprism.inference.segmented import Segmentation
+
+# Models are `Any` here: to tell options, the parser imports all that is named for type checking, and models need torch.
 
 
 def segment(
@@ -89,8 +90,8 @@ def segment(
         job = jobs.job_of_files(image, lambda given: {"seg": out}, loaded.modalities)
         reference_for(list(job.images))
         sidecar_path(out)  # refuses a name of another format before any work
-        tables_subsets.one_subject(loaded, job)
-        made = run(work, loaded, [job], keep=False, force=force)
+        tell = partial(tables_subsets.one_subject, loaded, job)
+        made = run(work, loaded, [job], keep=False, force=force, tell=tell)
         tables_subsets.volumes(sidecar_path(out))
         return made
     if out.name.endswith((".nii", ".nii.gz")):
@@ -101,19 +102,20 @@ def segment(
         return {"seg": out / jobs.place(cohort, subject, "seg", reference_for(given))}
 
     todo = jobs.jobs_of_cohort(cohort, loaded.modalities, outputs)
-    tables_subsets.whole_cohort(loaded, cohort, todo)
     if todo and jobs.is_bids(cohort):
         jobs.describe_bids(cohort, out, "Segmentations")
-    return run(work, loaded, todo, keep=True, force=force, workers=workers)
+    tell = partial(tables_subsets.whole_cohort, loaded, cohort, todo)
+    return run(work, loaded, todo, keep=True, force=force, workers=workers, tell=tell)
 
 
-def _reference(model: SegmentationModel, given: Sequence[str], *, asked: str | None, required: bool) -> str:
+def _reference(model: Any, given: Sequence[str], *, asked: str | None, required: bool) -> str:  # noqa: ANN401
     """Subjects of a cohort that lack the reference asked for have their map on another scan's grid."""
-    return model.reference_of(given, asked if required or asked in given else None)
+    name: str = model.reference_of(given, asked if required or asked in given else None)
+    return name
 
 
 def _make(
-    model: SegmentationModel,
+    model: Any,  # noqa: ANN401
     job: Job,
     names: Sequence[str],
     progress: Callable[[float], None],

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from medprism.data.subject import Subject
     from medprism.inference.jobs import Job
-    from medprism.inference.model import Model
     from medprism.inference.result import Result
+
+# Models are `Any` here: to tell options, the parser imports all that is named for type checking, and models need torch.
 
 
 def synthesize(
@@ -96,7 +97,7 @@ def synthesize(
 
 
 def _make(
-    model: Model,
+    model: Any,  # noqa: ANN401
     job: Job,
     names: Sequence[str],
     progress: Callable[[float], None],
@@ -104,4 +105,7 @@ def _make(
     uncertainty: bool,
     intensity: Literal["like-train", "unit"],
 ) -> Mapping[str, Result]:
-    return model.synthesize(job.images, names, uncertainty=uncertainty, intensity=intensity, progress=progress)
+    made: Mapping[str, Result] = model.synthesize(
+        job.images, names, uncertainty=uncertainty, intensity=intensity, progress=progress
+    )
+    return made
