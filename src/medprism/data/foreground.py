@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from medprism.data.morphology import IN_PLANE, dilated, eroded, filled, majority
+
 Foreground: TypeAlias = Literal["nonzero", "auto", "body", "uptake", "emission"]
 
 BODY_HU = -300  # skin is denser, mattresses and clothes are mostly not
@@ -46,7 +48,7 @@ def foreground(array: NDArray[Any], rule: Foreground) -> NDArray[np.bool_]:
     if rule == "body":
         return _closed(_large_parts(array > BODY_HU))
     if rule == "uptake":
-        return _closed(_large_parts(_majority(array > UPTAKE_SUV)))
+        return _closed(_large_parts(majority(array > UPTAKE_SUV)))
     if rule == "emission":
         return _emission(array)
     return _auto(array)
@@ -61,7 +63,7 @@ def _emission(array: NDArray[Any]) -> NDArray[np.bool_]:
     smooth = np.maximum(ndimage.uniform_filter(np.maximum(array, 0).astype(np.float32), 3), 0)
     slices = [_half(smooth[..., z]) for z in range(smooth.shape[2])]
     threshold = np.maximum(_half(smooth), ndimage.median_filter(slices, NEIGHBOURS, mode="nearest"))
-    return _closed(_bridged(_large_parts(_majority(smooth > threshold)), BREACH))
+    return _closed(_bridged(_large_parts(majority(smooth > threshold)), BREACH))
 
 
 def _bridged(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -104,20 +106,15 @@ def _auto(array: NDArray[Any]) -> NDArray[np.bool_]:
     if not whole.any():
         return whole
     tissue = array > TISSUE * np.percentile(array[array != 0], 99)
-    clear = _closed(_large_parts(_majority(tissue)), opening=0.03)
-    beyond = whole & ~ndimage.binary_dilation(clear, iterations=3)
+    clear = _closed(_large_parts(majority(tissue)), opening=0.03)
+    beyond = whole & ~dilated(clear, 3)
     extracted = whole.mean() < 0.9 and beyond.sum() < 0.02 * whole.sum()
     return whole if extracted else clear
 
 
 def _nonzero(array: NDArray[Any]) -> NDArray[np.bool_]:
     # Resampling undershoots: up to a hundredth of a brain is negative, so not `> 0`.
-    return np.asarray(ndimage.binary_fill_holes(array != 0), dtype=bool)
-
-
-def _majority(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What at least 14 of the 27 voxels around say: a median filter, which takes noise away and leaves edges."""
-    return np.asarray(ndimage.uniform_filter(mask.astype(np.float32), 3) > 0.5, dtype=bool)
+    return filled(array != 0)
 
 
 def _large_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -128,7 +125,7 @@ def _large_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     labels, count = ndimage.label(mask)
     if count == 0:
         return mask
-    core = ndimage.binary_erosion(mask, iterations=3, border_value=1)
+    core = eroded(mask, 3)
     sizes = np.bincount(labels[core if core.any() else mask], minlength=count + 1)
     return np.asarray((sizes >= LEAST_PART * sizes.max())[labels] & mask)
 
@@ -139,12 +136,11 @@ def _closed(mask: NDArray[np.bool_], opening: float = 0.01) -> NDArray[np.bool_]
     Gas and bone that a cropped volume cuts at its side are cavities too: what reaches the rim of the slice with less
     than the part `opening` of its area is filled. A slice without any foreground stays empty.
     """
-    out = np.zeros_like(mask)
-    for z in np.flatnonzero(mask.any(axis=(0, 1))):
-        labels, count = ndimage.label(~mask[..., z])
-        rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-        open_air = np.bincount(labels.ravel(), minlength=count + 1) >= opening * labels.size
-        open_air &= np.isin(np.arange(count + 1), rim)
-        open_air[0] = False
-        out[..., z] = ~open_air[labels]
-    return out
+    labels, count = ndimage.label(~mask, IN_PLANE)
+    rim = np.zeros(count + 1, dtype=bool)
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        rim[side] = True
+    open_air = rim & (np.bincount(labels.ravel(), minlength=count + 1) >= opening * mask[..., 0].size)
+    open_air[0] = False
+    closed: NDArray[np.bool_] = ~open_air[labels] & mask.any(axis=(0, 1))
+    return closed
