@@ -1,5 +1,7 @@
 import json
+import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +229,12 @@ def test_the_longest_beginning_wins():
 def test_person_digests_name_nobody_and_ignore_order():
     assert person_digests(["b", "a", "a"]) == person_digests(iter("ab"))
     assert all(len(d) == 64 for d in person_digests("ab"))
+
+
+def test_a_model_comes_along_and_others_are_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("medprism.models.folder.BUILTIN", tmp_path / "models")
+    shutil.copytree(folder, tmp_path / "models" / "tiny")
+    assert find_model("builtin:tiny") == tmp_path / "models" / "tiny"
+    assert same(load_model(Path("builtin:tiny"))[0], load_model(folder)[0])
+    with pytest.raises(UserError, match="expected builtin:tiny, got builtin:other"):
+        load_card(Path("builtin:other"))

@@ -32,7 +32,7 @@ def synthesize(
     """Generate the scans that a patient, or each subject of a cohort, does not have.
 
     Args:
-        model: model folder, or the folder of the run that made it.
+        model: model folder, the folder of the run that made it, or builtin:brain-phantom, which comes along.
         out: folder for the synthetic scans, each with a JSON sidecar; not one that holds real scans.
         image: one patient's scans by modality, as in `--image.t1n a.nii.gz --image.t2w b.nii.gz`.
         data: cohort.json instead: every subject of it; what a stopped run has done is kept.

@@ -27,6 +27,8 @@ from medprism.io.atomic import whole_file
 
 FORMAT_VERSION = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
+COMES_ALONG = "builtin:"  # before the name of a model that the package brings
+BUILTIN = Path(medprism.__file__).parent / "builtin"
 # What inference cannot do without; all else in a card (metrics, split_hash, citation, …) is information.
 REQUIRED = ("architecture", "modalities", "normalisers", "typical_scales", "spacing", "patch_size")
 
@@ -72,11 +74,13 @@ def save_model(folder: str | Path, network: nn.Module, card: Mapping[str, Any]) 
 
 
 def find_model(path: str | Path) -> Path:
-    """The model folder meant by `path`: itself, or the `model` folder of a run.
+    """The model folder meant by `path`: itself, the `model` folder of a run, or, of `builtin:NAME`, the package's own.
 
     Raises:
-        UserError: neither holds both files.
+        UserError: neither holds both files, or there is no such model.
     """
+    if str(path).startswith(COMES_ALONG):
+        return _builtin(str(path).removeprefix(COMES_ALONG))
     path = Path(path)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file() and (folder / WEIGHTS).is_file():
@@ -91,6 +95,15 @@ def find_model(path: str | Path) -> Path:
         f"expected a model folder ({WEIGHTS} + {CARD}) or a run folder with one in `model`, got {path}; "
         "give the --out of pretrain or finetune"
     )
+
+
+def _builtin(name: str) -> Path:
+    """The folder of a model that the package brings."""
+    folders = {folder.name: folder for folder in sorted(BUILTIN.iterdir()) if (folder / CARD).is_file()}
+    if name not in folders:
+        known = " or ".join(COMES_ALONG + each for each in folders)
+        raise UserError(f"expected {known}, got {COMES_ALONG}{name}; these are the models that come along")
+    return folders[name]
 
 
 def load_card(path: str | Path) -> dict[str, Any]:
