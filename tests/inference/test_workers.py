@@ -12,6 +12,7 @@ import torch
 
 from medprism import models
 from medprism.cli import main
+from medprism.data import spread
 from medprism.data.cohort import Cohort, Subject
 from medprism.data.prepare import prepare
 from medprism.errors import UserError
@@ -19,6 +20,7 @@ from medprism.evaluation.evaluate import evaluate
 from medprism.inference.classify import classify
 from medprism.inference.segment import segment
 from medprism.inference.synthesize import synthesize
+from medprism.io import read_scan
 from medprism.io.nifti import save_like
 from medprism.models import NetworkConfig, Prism
 from medprism.models.folder import add_to_card, save_model
@@ -137,8 +139,6 @@ def cache(tmp_path_factory):
             base = write(root / name / f"{modality}.nii.gz", head(seed=10 * number + seed))
         label = np.zeros(head().shape, np.uint8)
         label[8:13, 9:14, 6:12], label[9:11, 10:12, 7:9] = 1, 4
-        from medprism.io import read_scan
-
         save_like(label, read_scan(base), root / name / "seg.nii.gz", kind="label")
         images = {m: f"{name}/{m}.nii.gz" for m in given}
         subjects.append(Subject(name, name, images, seg=f"{name}/seg.nii.gz", class_label=number % 3))
@@ -210,3 +210,15 @@ def test_a_worker_that_is_killed_leaves_no_trace(tmp_path):
         killer.join()
         assert victim not in {worker.pid for worker in cluster.workers.values()}
     assert files(tmp_path / "one") == {n: c for n, c in files(tmp_path / "two").items() if not n.endswith(".part")}
+
+
+def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_left(tmp_path, tiny_build, data, cache, monkeypatch):
+    monkeypatch.setattr(spread, "PATIENCE", 0.2)
+    model, nowhere = model_folder(tmp_path / "model"), "tcp://127.0.0.1:1"
+    add_to_card(model, training_persons=[])
+    for verb, source in ((synthesize, data), (evaluate, cache)):
+        begun = time.monotonic()
+        with pytest.raises(UserError, match=f"a dask scheduler at {nowhere}, got .*start one with `dask scheduler`"):
+            verb(model, data=source, out=tmp_path / "out", scheduler=nowhere)
+        assert time.monotonic() - begun < 20
+        assert not (tmp_path / "out").exists()
