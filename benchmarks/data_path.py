@@ -12,6 +12,7 @@ placed around the foreground, flipped and turned, and come with foreground masks
 - `LoadImaged, N per load`: RandSpatialCropSamplesd; several crops of the same subject at once.
 - `PersistentDataset`: whole loaded volumes on disk, uncompressed, then RandSpatialCropd.
 - `CacheDataset`: whole loaded volumes in memory, then RandSpatialCropd: the limit, for cohorts that fit.
+- `nnU-Net v2`, if it is installed: its blosc2 data set and loader, without augmentation, of the cache's own volumes.
 
 The passes of all loaders alternate; medians over passes are reported, of the rates and of the ratios within a pass, as
 other work on the machine comes and goes.
@@ -22,9 +23,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import monai.data
 import monai.transforms as mt
@@ -127,12 +130,40 @@ def theirs(cohort: Cohort, entries: list[Entry], options: argparse.Namespace, wo
     def each(dataset: torch.utils.data.Dataset[object], times: int) -> Pass:
         return lambda: (dataset[index] for _ in range(times) for index in range(len(files)))
 
-    return {
+    loaders: dict[str, Pass] = {
         "monai LoadImaged": each(once, PER_SUBJECT),
         f"monai LoadImaged, {PER_SUBJECT} per load": lambda: chain.from_iterable(each(samples, 1)()),
         "monai PersistentDataset": each(disk, PER_SUBJECT),
         "monai CacheDataset": each(memory, PER_SUBJECT),
     }
+    if find_spec("nnunetv2"):
+        loaders["nnU-Net v2"] = nnunet(entries, options, work / "nnunet")
+    return loaders
+
+
+def nnunet(entries: list[Entry], options: argparse.Namespace, folder: Path) -> Pass:
+    """nnU-Net's loader over the same prepared volumes, in the layout and with the parameters that it writes."""
+    from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+
+    folder.mkdir()
+    for entry in entries:
+        label = entry.label()
+        assert label is not None
+        images, size = np.ascontiguousarray(entry.images(), np.float32), tuple(options.patch)
+        blocks, chunks = comp_blosc2_params(images.shape, size)
+        places = {1: np.argwhere(label[None] > 0)[:10000]}
+        nnUNetDatasetBlosc2.save_case(
+            images,
+            label[None].astype(np.int16),
+            {"class_locations": places},
+            str(folder / entry.subject),
+            chunks,
+            blocks,
+        )
+    labels = SimpleNamespace(all_labels=[1], has_ignore_label=False)
+    loader = nnUNetDataLoader(nnUNetDatasetBlosc2(str(folder)), 1, size, size, labels)
+    return lambda: (loader.generate_train_batch() for _ in range(PER_SUBJECT * len(entries)))
 
 
 def measure(loaders: dict[str, Pass], crops: int, rounds: int) -> list[dict[str, object]]:
