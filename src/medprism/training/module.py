@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medprism.data.batch import Batch
 from medprism.errors import expect
 from medprism.methods.distributed import average_gradients
+from medprism.training.adamw import fused_adamw
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Training(L.LightningModule):
         if free := [p for p in self._trained() if id(p) in apart]:
             rate = config.lr * getattr(self.objective, "unregularised_rate", 1.0)
             groups.append({"params": free, "lr": rate, "weight_decay": 0.0})
-        adam = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+        adam = fused_adamw(groups, lr=config.lr, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: config.rate(step, self.steps))
         return {"optimizer": adam, "lr_scheduler": schedule}
 
