@@ -13,6 +13,9 @@ which is checked (those in bf16 about the same):
 - `batched`: as `sequential`, all sources in one pass.
 - `batched, bf16`: with automatic mixed precision, `--compute.precision bf16`; `literal, bf16` is what that alone gives.
 
+Beside the seconds stands the share of the processor's time that the convolutions and products of matrices would take
+at the speed of a large product or a wide convolution, measured before: the floor of a step over the step.
+
 They alternate within a round, and the medians over rounds of seconds and of ratios within a round are reported, as
 other work on the machine comes and goes. Seconds of the processor are less disturbed by it, with one thread hardly.
 """
@@ -27,8 +30,9 @@ from statistics import median
 import torch
 from monai.networks.nets.swin_unetr import WindowAttention as MonaiWindowAttention
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import Seconds, alternate, parser, publish, ratios
+from benchmarks.common import Seconds, alternate, parser, publish, ratios, roof
 from medprism.data.batch import Batch
 from medprism.methods.contrast import gather_keys
 from medprism.methods.puir import PUIR, Keys, PUIRConfig, Views
@@ -95,10 +99,12 @@ def main() -> None:
         "literal": made(StockNetwork, LiteralObjective, "sequential"),
     }
     compare({name: step() for name, step in steps.items()})
+    flop = {name: operations(step) for name, step in steps.items()}
+    speed = {bf16: roof(torch.bfloat16 if bf16 else torch.float32) for bf16 in (False, True)}
     title = f"{options.network} {options.width}, {options.batch} x {len(MODALITIES)} patches of {options.patch}³"
     columns = {"step": "", "seconds": ".2f", "processor_seconds": ".2f", "faster_by": ".2f", "least": ".2f"}
-    columns |= {"largest": ".2f", "faster_by_processor": ".2f"}
-    publish("training_step", options, rows_of(alternate(steps, options.rounds)), title, columns)
+    columns |= {"largest": ".2f", "faster_by_processor": ".2f", "gflop": ".0f", "floor": ".2f"}
+    publish("training_step", options, rows_of(alternate(steps, options.rounds), flop, speed), title, columns)
 
 
 def arguments() -> argparse.Namespace:
@@ -164,7 +170,14 @@ def step_of(
     return step
 
 
-def rows_of(seconds: Seconds) -> list[dict[str, object]]:
+def operations(step: Step) -> int:
+    """Floating point operations of convolutions and products of matrices, 2 per multiply-add."""
+    with FlopCounterMode(display=False) as counted:
+        step()
+    return int(counted.get_total_flops())
+
+
+def rows_of(seconds: Seconds, flop: dict[str, int], speed: dict[bool, float]) -> list[dict[str, object]]:
     """Of each step, beside the literal one."""
     literal = seconds["literal"]
     return [
@@ -174,6 +187,8 @@ def rows_of(seconds: Seconds) -> list[dict[str, object]]:
             "processor_seconds": median(times["processor"]),
             **ratios(literal["clock"], times["clock"]),
             "faster_by_processor": ratios(literal["processor"], times["processor"])["faster_by"],
+            "gflop": flop[name] / 1e9,
+            "floor": flop[name] / speed["bf16" in name] / median(times["processor"]),
         }
         for name, times in seconds.items()
     ]
