@@ -27,7 +27,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "training_step-unet-48": ("training_step", "--patch", "48", "--rounds", "9"),
     "training_step-swinunetr-24": (
         *("training_step", "--network", "swinunetr", "--width", "24"),
-        *("--patch", "64", "--batch", "1", "--rounds", "3"),
+        *("--patch", "64", "--rounds", "3"),
     ),
     "masking": ("masking",),
     "data_path": ("data_path",),

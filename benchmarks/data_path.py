@@ -8,6 +8,7 @@ number of crops of the same size, images and label, of complete subjects, in one
 of the system. MONAI's transforms do as little as they can: load and crop. The cache's crops are moreover normalised,
 placed around the foreground, flipped and turned, and come with foreground masks and affines.
 
+- `medprism, no turns`: the same without flips and turns, which the others do not make either.
 - `LoadImaged`: load, then RandSpatialCropd; one crop for each time that the files are read.
 - `LoadImaged, N per load`: RandSpatialCropSamplesd; several crops of the same subject at once.
 - `PersistentDataset`: whole loaded volumes on disk, uncompressed, then RandSpatialCropd.
@@ -57,7 +58,8 @@ def main() -> None:
         )
         cohort = Cohort.load(path)
         entries = complete(prepare(cohort, out=work / "cache"), tuple(options.patch))
-        loaders = {"medprism": ours(entries, options), **theirs(cohort, entries, options, work)}
+        plain = {"medprism, no turns": ours(entries, options, augment=False)}
+        loaders = {"medprism": ours(entries, options), **plain, **theirs(cohort, entries, options, work)}
         rows = measure(loaders, PER_SUBJECT * len(entries), options.rounds)
     data = "the given cohort" if options.cohort else "phantom brains at 1 mm"
     columns = {
@@ -97,8 +99,10 @@ def complete(cache: Cache, patch: tuple[int, int, int]) -> list[Entry]:
     return entries
 
 
-def ours(entries: list[Entry], options: argparse.Namespace) -> Pass:
-    dataset = PatchDataset(entries, tuple(options.patch), patches_per_subject=PER_SUBJECT, seed=options.seed)
+def ours(entries: list[Entry], options: argparse.Namespace, *, augment: bool = True) -> Pass:
+    dataset = PatchDataset(
+        entries, tuple(options.patch), patches_per_subject=PER_SUBJECT, seed=options.seed, augment=augment
+    )
     epochs = iter(range(10**6))
 
     def one_pass() -> Iterable[object]:

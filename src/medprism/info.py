@@ -51,8 +51,10 @@ def describe(path: Path) -> tuple[str, dict[str, Any]]:
     """
     from medprism.data.cache import INDEX
     from medprism.evaluation.results import METRICS, Results
-    from medprism.models.folder import load_card
+    from medprism.models.folder import COMES_ALONG, find_model, load_card
 
+    if str(path).startswith(COMES_ALONG):
+        path = find_model(path)
     if not path.exists():
         raise UserError(f"expected a model, a run, a prepared cohort or a cohort file, got nothing at {path}")
     if path.is_file():

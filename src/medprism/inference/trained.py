@@ -126,6 +126,8 @@ class Trained:
         network, card = load_model(path)
         if (Path(path) / "config.yaml").exists() and not (Path(path) / "done").exists():
             logger.warning("the training in %s has not ended; this is its best model so far", path)
+        if "note" in card:  # what whoever uses the model must know
+            logger.warning("%s: %s", path, card["note"])
         return cls(network, card, path=find_model(path), device=device, precision=precision)
 
     @property

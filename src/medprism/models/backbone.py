@@ -65,7 +65,7 @@ class StemConv3d(nn.Conv3d):
             weight = weight.sum(dim=1, keepdim=True)
             # One channel is in both memory formats at once, and torch then takes the slower for all that follows. These
             # strides say channels-last; on CPUs the block behind is 1.3 times faster so.
-            x = x.reshape(len(x), *x.shape[2:], 1).permute(0, 4, 1, 2, 3)
+            x = x.reshape(x.shape[0], *x.shape[2:], 1).permute(0, 4, 1, 2, 3)
         out: Tensor = self._conv_forward(x, weight, self.bias)
         return out
 
