@@ -12,6 +12,7 @@ import yaml
 import medprism
 from medprism.errors import UserError
 from medprism.methods.puir import PUIR, PUIRConfig
+from medprism.training.fit import Compute
 from tests.training.runs import assert_same, die, finish, leftovers, rows, start, train, train_worsening
 
 
@@ -64,6 +65,14 @@ def test_half_replaced_model_and_forgotten_parts_are_mended(cache, straight, cop
     assert_same(copied, straight)
     assert leftovers(copied) == []
     assert medprism.load(copied, "cpu").modalities == ("t1n", "t2w", "t2f")
+
+
+def test_a_run_goes_on_with_checkpointing_as_without(cache, straight, tmp_path):
+    """What spares memory changes neither the model nor what a run may be resumed with."""
+    run = tmp_path / "run"
+    assert finish(start(die, PUIR, train, cache, run, 9)) == [-signal.SIGKILL]
+    assert finish(start(train, cache, run, compute=Compute("cpu", checkpointing=True), resume="auto")) == [0]
+    assert_same(run, straight)
 
 
 def test_killed_before_the_folder_had_a_configuration(cache, straight, tmp_path):

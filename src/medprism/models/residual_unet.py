@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
 from medprism.models.convolution import PointConv3d, TinyConv3d
+from medprism.models.recompute import recomputed
 
 BLOCKS = (1, 2, 2, 4)
 GROUPS = 8
@@ -63,17 +64,22 @@ class ResidualUNet(nn.Module):
             self.up = nn.ModuleList(PointConv3d(coarse, fine) for fine, coarse in pairs)
             self.refine = nn.ModuleList(NormalisedBlock(fine) for fine, _ in pairs)
             self.head = PointConv3d(width, out_channels)
+        self.spares_memory = False
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
-        x = self.blocks[0](self.stem(x.contiguous(memory_format=self.memory_format)))
+        x = recomputed(self, self._first, x.contiguous(memory_format=self.memory_format))
         features = [x]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             x = block(down(x))
             features.append(x)
         return features
+
+    def _first(self, x: Tensor) -> Tensor:
+        fine: Tensor = self.blocks[0](self.stem(x))
+        return fine
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """The last of `encode`'s features; all others are on the way to it."""
@@ -85,7 +91,7 @@ class ResidualUNet(nn.Module):
         x, levels = x.contiguous(memory_format=self.memory_format), []
         for level in reversed(range(len(skips))):
             x = skips[level] + F.interpolate(self.up[level](x), scale_factor=2.0, mode="nearest")
-            x = self.refine[level](x)
+            x = self.refine[level](x) if level else recomputed(self, self.refine[0], x)
             levels.append(x)
         return levels[::-1]
 

@@ -6,12 +6,15 @@ can be read, changed and decoded. The parameters keep MONAI's names, so weights 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d
 from medprism.models.convolution import TinyConv3d
+from medprism.models.recompute import recomputed
 from medprism.models.window_attention import lean
 
 DECODER = (*(f"decoder{n}" for n in range(1, 6)), "out")
@@ -50,13 +53,24 @@ class SwinUNETR(nn.Module):
         self.memory_format = torch.channels_last_3d  # in which convolutions on CPUs are twice as fast
         self.net.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
+    @property
+    def spares_memory(self) -> bool:
+        """See `spare_memory`; MONAI's transformer has its own way."""
+        return any(getattr(module, "use_checkpoint", False) for module in self.net.swinViT.modules())
+
+    @spares_memory.setter
+    def spares_memory(self, wanted: bool) -> None:
+        blocks: list[Any] = [module for module in self.net.swinViT.modules() if hasattr(module, "use_checkpoint")]
+        for block in blocks:
+            block.use_checkpoint = wanted
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
         net = self.net
         x = x.contiguous(memory_format=self.memory_format)
         hidden = net.swinViT(x, net.normalize)
         return [
-            net.encoder1(x),
+            recomputed(self, net.encoder1, x),
             net.encoder2(hidden[0]),
             net.encoder3(hidden[1]),
             net.encoder4(hidden[2]),
@@ -79,9 +93,10 @@ class SwinUNETR(nn.Module):
         enc0, enc1, enc2, enc3, hidden3, bottleneck = features
         x = net.decoder5(bottleneck, hidden3)
         levels = [x]
-        for decoder, skip in ((net.decoder4, enc3), (net.decoder3, enc2), (net.decoder2, enc1), (net.decoder1, enc0)):
+        for decoder, skip in ((net.decoder4, enc3), (net.decoder3, enc2), (net.decoder2, enc1)):
             x = decoder(x, skip)
             levels.append(x)
+        levels.append(recomputed(self, net.decoder1, x, enc0))
         return levels[::-1]
 
     def decode(self, features: list[Tensor]) -> Tensor:

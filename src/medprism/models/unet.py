@@ -10,12 +10,15 @@ Two choices differ from the usual (Çiçek et al. 2016, https://arxiv.org/abs/16
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medprism.models.backbone import StemConv3d
 from medprism.models.convolution import PointConv3d, TinyConv3d
+from medprism.models.recompute import recomputed
 
 
 class ResidualBlock(nn.Module):
@@ -62,17 +65,26 @@ class UNet(nn.Module):
             self.merge = nn.ModuleList(PointConv3d(2 * fine, fine) for fine, _ in pairs)
             self.refine = nn.ModuleList(ResidualBlock(fine) for fine, _ in pairs)
             self.head = PointConv3d(width, out_channels)
+        self.spares_memory = False
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
-        x = self.blocks[0](self.stem(x.contiguous(memory_format=self.memory_format)))
+        x = recomputed(self, self._first, x.contiguous(memory_format=self.memory_format))
         features = [x]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             x = block(down(x))
             features.append(x)
         return [*features[:-1], self.norm(features[-1])]
+
+    def _first(self, x: Tensor) -> Tensor:
+        fine: Tensor = self.blocks[0](self.stem(x))
+        return fine
+
+    def _merged(self, level: int, x: Tensor, skip: Tensor) -> Tensor:
+        merged: Tensor = self.merge[level](torch.cat([self.up[level](x), skip], dim=1))
+        return merged
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """The last of `encode`'s features; all others are on the way to it."""
@@ -83,8 +95,10 @@ class UNet(nn.Module):
         *skips, x = features
         x, levels = x.contiguous(memory_format=self.memory_format), []
         for level in reversed(range(len(skips))):
-            x = self.merge[level](torch.cat([self.up[level](x), skips[level]], dim=1))
-            x = self.refine[level](x)
+            if level:
+                x = self.refine[level](self._merged(level, x, skips[level]))
+            else:  # two parts, of which one at a time has its inner maps
+                x = recomputed(self, self.refine[0], recomputed(self, partial(self._merged, 0), x, skips[0]))
             levels.append(x)
         return levels[::-1]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medprism.models.backbone import StemConv3d
 from medprism.models.convolution import PointConv3d, TinyConv3d
+from medprism.models.recompute import recomputed
 from medprism.models.uniformer_blocks import Embedding, GlobalBlock, LastNorm, LocalBlock, Norm, initialise, norm_of
 
 DEPTHS = (3, 4, 8, 3)
@@ -52,18 +53,20 @@ class UniFormer(nn.Module):
             for place, channels in enumerate(stages)
         )
         self.norm = norm_of(stages[-1], norm)
+        self._repeatable = norm != "batch"  # a second run of a stage would count in the running statistics
         self.apply(initialise)
         if out_channels:
             pairs = zip(self.channels[:-1], self.channels[1:], strict=True)
             self.up = nn.ModuleList(_merging(coarse, fine) for fine, coarse in pairs)
             self.head = PointConv3d(width, out_channels)
+        self.spares_memory = False
         self.memory_format = torch.channels_last_3d
         self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """(N, 1 or M, X, Y, Z) to features (N, C_l, X/s_l, Y/s_l, Z/s_l), fine to coarse."""
         x = x.contiguous(memory_format=self.memory_format)
-        return [self.fine(x), *self._coarser(x)]
+        return [recomputed(self, self.fine, x), *self._coarser(x)]
 
     def bottleneck(self, x: Tensor) -> Tensor:
         """The last of `encode`'s features alone: without the stem that only a decoder needs."""
@@ -72,7 +75,7 @@ class UniFormer(nn.Module):
     def _coarser(self, x: Tensor) -> list[Tensor]:
         features = []
         for stage in self.stages:
-            x = stage(x)
+            x = recomputed(self, stage, x) if self._repeatable else stage(x)
             features.append(x)
         return [*features[:-1], self.norm(features[-1])]
 
@@ -81,7 +84,7 @@ class UniFormer(nn.Module):
         *skips, x = features
         levels = []
         for level in reversed(range(len(skips))):
-            x = self.up[level](x, skips[level])
+            x = self.up[level](x, skips[level]) if level else recomputed(self, self.up[0], x, skips[0])
             levels.append(x)
         return levels[::-1]
 

@@ -115,6 +115,7 @@ def train_classification(
         config=config,
         card=lambda shipped, score: card(cast(Classifier, shipped), score),
         trainer=trainer,
+        compute=compute,
         beside=None if fill is None else fill.beside,
     )
     return fit(plan, out, resume=resume, force=force)

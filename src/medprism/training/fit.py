@@ -17,6 +17,7 @@ from torch import nn
 
 from medprism.errors import UserError
 from medprism.models.folder import save_model
+from medprism.models.recompute import spare_memory
 from medprism.training.callbacks import Checkpoints, MetricsTable, ProgressBar
 from medprism.training.memory import keep_freed_memory
 from medprism.training.module import Objective, OptimiserConfig, Training
@@ -43,12 +44,16 @@ class Compute:
             number is taken from there.
         nodes: machines; more than one need torchrun or srun, from which their number is taken.
         precision: `bf16` is automatic mixed precision, on GPUs and on CPUs with bf16 units.
+        checkpointing: hold few of the backbone's maps at full resolution for the backward pass and compute the others
+            again: the same training, a U-Net's step in a third less memory and a tenth more time. UniFormer with batch
+            norm gains nothing.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     nodes: int = 1
     precision: Literal["32", "bf16"] = "32"
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Plan:
         config: the resolved configuration, plain JSON-like; a run is resumed only by the same.
         card: what model.json says, of the shipped network and its validation score.
         trainer: what `where` gives.
+        compute: how it runs; it does not change what is learned, so a resumed run may have other values.
         beside: writes what belongs to the model besides its weights and card into its folder; called after each save.
         callbacks: what happens besides along the training; before the checkpoints, which hold their states.
     """
@@ -80,6 +86,7 @@ class Plan:
     config: dict[str, Any]
     card: Callable[[nn.Module, float], dict[str, Any]]
     trainer: dict[str, Any]
+    compute: Compute
     beside: Callable[[Path], object] | None = None
     callbacks: Sequence[L.Callback] = ()
 
@@ -104,9 +111,11 @@ def fit(plan: Plan, out: Path, *, resume: Resume, force: bool) -> Path:
         The run folder.
 
     Raises:
-        UserError: the folder holds something else, the run was begun by another number of processes, or one of them
-            is lost.
+        UserError: the folder holds something else, the run was begun by another number of processes, one of them is
+            lost, or the network cannot spare memory.
     """
+    if plan.compute.checkpointing:
+        spare_memory(plan.network)
     steps = plan.loaders.steps * plan.epochs
     module = Training(plan.network, plan.objective, plan.optimiser, steps)
     run, metric, unit = RunFolder(out), plan.objective.metric, plan.objective.unit

@@ -88,6 +88,7 @@ def pretrain(
         config=config,
         card=lambda shipped, score: training.card(cache, cast(Prism, shipped), config, score),
         trainer=trainer,
+        compute=compute,
         beside=training.beside,
         callbacks=training.callbacks(out),
     )

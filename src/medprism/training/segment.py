@@ -95,6 +95,7 @@ def train_segmentation(
         config=config,
         card=card,
         trainer=trainer,
+        compute=compute,
         beside=None if family.fill is None else family.fill.beside,
     )
     return fit(plan, out, resume=resume, force=force)

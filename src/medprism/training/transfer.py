@@ -98,6 +98,7 @@ def train_transfer(
         config=config,
         card=lambda shipped, score: card(cast(Prism, shipped), score),
         trainer=trainer,
+        compute=compute,
     )
     return fit(plan, out, resume=resume, force=force)
 
