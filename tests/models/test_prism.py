@@ -204,3 +204,14 @@ def test_means_by_owner_are_means_in_any_memory_format():
     torch.testing.assert_close(mean_by_owner(vectors, owner, 3)[0], vectors[:3].mean(0))
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(mean_by_owner(feature, owner, 3), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "changes"), [("unet", {"source": "tagged", "intensity": 2}), ("unet3d", {})])
+def test_a_pass_is_one_graph_to_the_compiler(backbone, changes):
+    """No value of a tensor steers the pass, so nothing breaks its graph; the backend runs it as it is."""
+    net = network(backbone, **changes)
+    x, source = torch.randn(2, 1, *SIZE[backbone]), torch.tensor([0, 2])
+    compiled = torch.compile(net.forward, backend="eager", fullgraph=True)
+    for made, expected in zip(compiled(x, source), net(x, source), strict=True):
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-6)
