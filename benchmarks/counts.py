@@ -37,7 +37,9 @@ COLUMNS = ("flop", "operators", "allocated_bytes", "peak_bytes")
 
 def main() -> None:
     options = parser(__doc__, rounds=1).parse_args()
-    kept = {row["what"]: row for row in json.loads(FILE.read_text())["rows"]} if FILE.exists() and not options.out else {}
+    kept = (
+        {row["what"]: row for row in json.loads(FILE.read_text())["rows"]} if FILE.exists() and not options.out else {}
+    )
     rows = measure()
     for row in rows:
         for column in COLUMNS if row["what"] in kept else ():
