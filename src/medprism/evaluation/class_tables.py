@@ -6,11 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medprism.evaluation.comparison import caution
 from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_tables import columns_of, dots, dotted_table, interval
 from medprism.evaluation.subsets import ALL, ONE
-from medprism.evaluation.tables import number, plain_table
+from medprism.evaluation.tables import number, plain_table, print_head
 
 NAMES = {"acc": "ACC ↑", "balanced_acc": "balanced ACC ↑", "auc": "AUC ↑", "f1": "F1 ↑"}
 
@@ -18,13 +17,8 @@ NAMES = {"acc": "ACC ↑", "balanced_acc": "balanced ACC ↑", "auc": "AUC ↑",
 def print_classification(results: Results, console: Console) -> None:
     """Print every subset and the means over subsets, the rival beside the model."""
     head = results.head
-    console.print()
-    console.print(
-        f"[bold]classification[/bold], {head['split']} split, {head['subjects']} subjects, {head['persons']} persons: "
-        + ", ".join(f"{count} {name}" for name, count in head["classes"].items())
-    )
-    if warning := caution(head["split"]):
-        console.print(warning, style="bold red")
+    counts = ", ".join(f"{count} {name}" for name, count in head["classes"].items())
+    print_head("classification", head, console, f": {counts}")
     if fill := head.get("fill"):
         console.print(fill)
     console.print(subset_table(results))

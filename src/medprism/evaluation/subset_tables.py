@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medprism.evaluation.comparison import caution
 from medprism.evaluation.detection import METRICS
 from medprism.evaluation.results import Results, Row
 from medprism.evaluation.subset_scoring import EMPTY, METHODS
 from medprism.evaluation.subsets import ALL, ONE, OVER_REGIONS, WITHOUT_FULL, missing, spelled
-from medprism.evaluation.tables import number, plain_table
+from medprism.evaluation.tables import number, plain_table, print_head
 
 NAMES = {"dice": "Dice ↑", "hd95": "HD95 mm ↓"}
 DETECTION_NAMES = dict(
@@ -29,13 +28,8 @@ GIVEN, ABSENT = "●", "○"
 def print_segmentation(results: Results, console: Console) -> None:
     """Print means over subsets (Table 3), every subset (Table 11) and, if scored, detection (Tables 6 to 8)."""
     head = results.head
-    console.print()
-    console.print(
-        f"[bold]segmentation[/bold], {head['split']} split, {head['subjects']} subjects, {head['persons']} persons, "
-        f"{len(head['subsets'])} subsets of {len(head['modalities'])} modalities"
-    )
-    if warning := caution(head["split"]):
-        console.print(warning, style="bold red")
+    of = f"{len(head['subsets'])} subsets of {len(head['modalities'])} modalities"
+    print_head("segmentation", head, console, f", {of}")
     if leak := head.get("leak"):
         console.print(leak, style="bold red")
     if fill := head.get("fill"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -39,19 +42,23 @@ def print_transfer(results: Results, console: Console) -> None:
     """Print, for each protocol, source × target tables of PSNR, SSIM and NMSE and the means beside the rivals'."""
     head = results.head
     for protocol in str(head["protocol"]).split("+"):
-        console.print()
-        console.print(
-            f"[bold]{protocol} protocol[/bold], {head['split']} split, {head['subjects']} subjects, "
-            f"{head['persons']} persons"
-        )
-        if warning := caution(head["split"]):
-            console.print(warning, style="bold red")
+        print_head(f"{protocol} protocol", head, console)
         if protocol == "paper":
             console.print(LEAK, style="red")
         for metric in METRICS:
             console.print(_square(results, protocol, metric))
         console.print(_means(results, protocol))
     console.print("✗ loses to a rival   ≈ no better than a rival beyond its 95 % interval", style="dim")
+
+
+def print_head(title: str, head: Mapping[str, Any], console: Console, more: str = "") -> None:
+    """Print the line above the tables of any evaluation, and a warning where the split was not for testing."""
+    console.print()
+    console.print(
+        f"[bold]{title}[/bold], {head['split']} split, {head['subjects']} subjects, {head['persons']} persons{more}"
+    )
+    if warning := caution(head["split"]):
+        console.print(warning, style="bold red")
 
 
 def number(value: float | None, metric: str) -> str:

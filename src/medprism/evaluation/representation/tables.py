@@ -9,9 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from medprism.evaluation.comparison import caution
 from medprism.evaluation.representation import MEAN, REGIONS
 from medprism.evaluation.results import Results, Row
+from medprism.evaluation.tables import print_head
 
 MEASURES = {
     "modality_gap": "modality gap ↓",
@@ -43,13 +43,8 @@ METHODS = ("model", "untrained")
 def print_representation(results: Results, console: Console) -> None:
     """Print every measure, mean over pairs or modalities, and some for each pair."""
     head = results.head
-    console.print()
-    console.print(
-        f"[bold]representation[/bold], {head['split']} split, {head['subjects']} subjects, {head['persons']} persons, "
-        f"{head['crops']} crops of {'×'.join(map(str, head['patch_size']))} voxels"
-    )
-    if warning := caution(head["split"]):
-        console.print(warning, style="bold red")
+    crops = f"{head['crops']} crops of {'×'.join(map(str, head['patch_size']))} voxels"
+    print_head("representation", head, console, f", {crops}")
     console.print(_means(results))
     if len(head["modalities"]) > 2:
         console.print(_pairs(results))
